@@ -1,0 +1,101 @@
+"""The one place that prints to a person and ends the process."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from mfcd_core.errors import MfcdError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+STDERR = Console(stderr=True, soft_wrap=True, highlight=False)
+LOG_EVERY_SECONDS = 10.0
+
+
+class Advance(Protocol):
+    """Reports that work was done."""
+
+    def __call__(self, amount: float = 1, note: str = "") -> None:
+        """Add `amount` to the progress and show `note` beside it."""
+
+
+def say(message: str) -> None:
+    """Print one line for a person, on stderr."""
+    STDERR.print(message, markup=False)
+
+
+def warn(message: str) -> None:
+    """Print one warning line, on stderr."""
+    say(f"warning: {message}")
+
+
+def print_json(summary: object) -> None:
+    """Print one machine-readable summary, on stdout."""
+    click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+
+
+def main_of(command: click.Command) -> Callable[[], None]:
+    """Entry point of `command`: exit status 0, 1, 2 or 130 (DESIGN 3); the command returns its own status."""
+
+    def main() -> None:
+        try:
+            status = command.main(standalone_mode=False)
+        except click.exceptions.Abort:
+            say("interrupted: nothing recorded is lost, the same command goes on from here")
+            status = 130
+        except click.ClickException as error:
+            error.show()
+            status = 2
+        except MfcdError as error:
+            say(f"error: {error}")
+            status = 2
+        sys.exit(status if isinstance(status, int) else 0)
+
+    return main
+
+
+@contextmanager
+def progress(description: str, total: float, unit: str) -> Iterator[Advance]:
+    """Show progress with rate and time left: a live bar on a terminal, a plain line every ten seconds in a log."""
+    with _bar(description, total) if STDERR.is_terminal else _lines(description, total, unit) as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(description: str, total: float) -> Iterator[Advance]:
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
+    with Progress(*columns, console=STDERR) as bar:
+        task = bar.add_task(description, total=total, note="")
+
+        def advance(amount: float = 1, note: str = "") -> None:
+            bar.update(task, advance=amount, note=note)
+
+        yield advance
+
+
+@contextmanager
+def _lines(description: str, total: float, unit: str) -> Iterator[Advance]:
+    start = last = time.monotonic()
+    done = 0.0
+
+    def advance(amount: float = 1, note: str = "") -> None:
+        nonlocal done, last
+        done += amount
+        now = time.monotonic()
+        if now - last >= LOG_EVERY_SECONDS or done >= total:
+            last = now
+            rate = done / max(now - start, 1e-9)
+            left = (total - done) / max(rate, 1e-9)
+            say(f"{description} {done:g}/{total:g} {unit}, {rate:.1f}/s, {left:.0f} s left {note}".rstrip())
+
+    yield advance

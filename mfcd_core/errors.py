@@ -1,0 +1,25 @@
+"""Conditions that a user can mend. Each message says what was got, what was expected and what to do next."""
+
+
+class MfcdError(Exception):
+    """Base of every expected failure; a command prints its message as one line and exits with status 2."""
+
+
+class UsageError(MfcdError):
+    """The command, a recipe or a list asks for something that cannot be."""
+
+
+class VideoError(MfcdError):
+    """One video cannot be used; the others can."""
+
+
+class GopError(VideoError):
+    """A file breaks the grid of one I-frame followed by gop_size - 1 P-frames."""
+
+
+class StoreError(MfcdError):
+    """A store is missing, of another version, or inconsistent."""
+
+
+class ChecksumError(StoreError):
+    """Stored bytes are not the bytes that were written."""

@@ -1,0 +1,21 @@
+"""Shared fixtures: one thread for torch, and real clips where they lie beside the checkout."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+DATA = Path(os.environ.get("MFCD_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def real_clips() -> Path:
+    """Folder of real clips; skips where it is missing, fails instead when MFCD_REQUIRE_DATA=1."""
+    if not (DATA / "ut-interaction").is_dir():
+        reason = f"no real clips in {DATA} (set MFCD_DATA to a folder that has ut-interaction/ and odd/)"
+        if os.environ.get("MFCD_REQUIRE_DATA") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return DATA
