@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from mfcd_core.errors import MfcdError
 
@@ -73,7 +80,12 @@ def progress(description: str, total: float, unit: str) -> Iterator[Advance]:
 @contextmanager
 def _bar(description: str, total: float) -> Iterator[Advance]:
     columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
-    columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
+    columns += [
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    ]
     with Progress(*columns, console=STDERR) as bar:
         task = bar.add_task(description, total=total, note="")
 

@@ -1,0 +1,222 @@
+"""The index of a store: index.json, videos.npz and gops.npy (DESIGN 4)."""
+
+from __future__ import annotations
+
+import bisect
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xxhash
+
+from mfcd_core.atomic import replacing
+from mfcd_core.errors import ChecksumError, StoreError
+from mfcd_core.store.settings import FORMAT, FORMAT_VERSION, StoreSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+INDEX, VIDEOS, GOPS = "index.json", "videos.npz", "gops.npy"
+NO_LABEL = -1
+NO_ROLE = -1
+
+
+def gop_place_dtype(num_arrays: int) -> np.dtype[Any]:
+    """Rows of gops.npy: shard number, offset in bytes of the GOP's first chunk, sizes in bytes of its chunks."""
+    return np.dtype([("shard", "<u4"), ("offset", "<u8"), ("sizes", "<u4", (num_arrays,))])
+
+
+@dataclass(frozen=True)
+class Videos:
+    """One row a video, sorted by id.
+
+    ids: (V,) StringDType. labels: (V,) int32 rows of `Store.classes`, -1 where there is none. num_gops, num_frames
+    (real frames stored), first_gop (row of gops.npy): (V,) int64.
+    """
+
+    ids: NDArray[Any]
+    labels: NDArray[np.int32]
+    num_gops: NDArray[np.int64]
+    num_frames: NDArray[np.int64]
+    first_gop: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "first_gop", np.cumsum(self.num_gops) - self.num_gops)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def row_of(self, video_id: str) -> int:
+        """Row of a video. Raises StoreError where the store has no such id."""
+        row = bisect.bisect_left(self.ids, video_id)
+        if row == len(self.ids) or self.ids[row] != video_id:
+            example = f", for example {self.ids[0]!r}" if len(self.ids) else ""
+            raise StoreError(
+                f"no video {video_id!r} in the store: expected one of its {len(self)} ids{example}"
+            )
+        return row
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """A shard as the index knows it: file name, size, xxh3_128 of the whole file, and what it holds."""
+
+    name: str
+    num_bytes: int
+    checksum: str
+    num_videos: int
+    num_gops: int
+
+
+@dataclass(frozen=True)
+class StoreIndex:
+    """Everything of a store that is not pixels.
+
+    splits: per split name the roles of the videos: role -> (n,) int64 rows of `videos`.
+    """
+
+    settings: StoreSettings
+    classes: tuple[str, ...]
+    shards: tuple[ShardEntry, ...]
+    videos: Videos
+    splits: Mapping[str, Mapping[str, NDArray[np.int64]]]
+    versions: Mapping[str, str]
+
+
+def write_index(folder: Path, index: StoreIndex) -> None:
+    """Write videos.npz, then index.json, last; gops.npy is there already. Each appears whole or not at all."""
+    roles = {name: list(split) for name, split in index.splits.items()}
+    _write_videos(folder / VIDEOS, index)
+    document = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "settings": index.settings.to_dict(),
+        "classes": list(index.classes),
+        "splits": roles,
+        "shards": [vars(shard) for shard in index.shards],
+        "files": {name: file_checksum(folder / name) for name in (VIDEOS, GOPS)},
+        "versions": dict(index.versions),
+    }
+    document["checksum"] = _document_checksum(document)
+    with replacing(folder / INDEX) as part:
+        part.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_videos(path: Path, index: StoreIndex) -> None:
+    videos = index.videos
+    text = [str(video_id).encode() for video_id in videos.ids]
+    columns: dict[str, NDArray[Any]] = {
+        "id_bytes": np.frombuffer(b"".join(text), np.uint8),
+        "id_sizes": np.array([len(t) for t in text], np.int64),
+        "labels": videos.labels,
+        "num_gops": videos.num_gops,
+        "num_frames": videos.num_frames,
+    }
+    for name, split in index.splits.items():
+        columns[f"split/{name}"] = roles = np.full(len(videos), NO_ROLE, np.int8)
+        for role, rows in enumerate(split.values()):
+            roles[rows] = role
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez(file, allow_pickle=False, **columns)
+
+
+def read_index(folder: Path) -> StoreIndex:
+    """Read the index of a store. Raises StoreError (missing, higher version) or ChecksumError."""
+    document = _read_document(folder)
+    for name, checksum in document["files"].items():
+        if name in (VIDEOS, GOPS) and not (folder / name).is_file():
+            raise StoreError(f"{folder}: {name} is missing; run mfcd-prep extract again")
+        if name == VIDEOS and file_checksum(folder / name) != checksum:
+            raise ChecksumError(
+                f"{folder / name}: other bytes than index.json recorded; run mfcd-prep extract again"
+            )
+    with np.load(folder / VIDEOS, allow_pickle=False) as columns:
+        videos = _parse_videos(columns)
+        splits = {
+            name: {role: np.flatnonzero(columns[f"split/{name}"] == i) for i, role in enumerate(roles)}
+            for name, roles in document["splits"].items()
+        }
+    return StoreIndex(
+        settings=StoreSettings.from_dict(document["settings"]),
+        classes=tuple(document["classes"]),
+        shards=tuple(_parse_shard(entry) for entry in document["shards"]),
+        videos=videos,
+        splits=splits,
+        versions=document["versions"],
+    )
+
+
+def read_checksums(folder: Path) -> dict[str, str]:
+    """xxh3_128 of videos.npz and gops.npy as index.json recorded them."""
+    recorded: dict[str, str] = _read_document(folder)["files"]
+    return recorded
+
+
+def _read_document(folder: Path) -> dict[str, Any]:
+    path = folder / INDEX
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StoreError(
+            f"{folder}: no {INDEX}; expected a store made by mfcd-prep extract (or finish it)"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: not readable ({error}); run mfcd-prep extract again") from None
+    if document.get("format") != FORMAT:
+        raise StoreError(f"{path}: format {document.get('format')!r}, expected {FORMAT!r}")
+    if document["format_version"] > FORMAT_VERSION:
+        raise StoreError(
+            f"{path}: format version {document['format_version']}, this reader knows {FORMAT_VERSION}"
+        )
+    if document.pop("checksum", None) != _document_checksum(document):
+        raise ChecksumError(f"{path}: its checksum does not match its text; run mfcd-prep extract again")
+    return document
+
+
+def _parse_videos(columns: Any) -> Videos:  # noqa: ANN401 - numpy's NpzFile
+    ends = np.cumsum(columns["id_sizes"]).tolist()
+    text = columns["id_bytes"].tobytes()
+    ids = [text[start:end].decode() for start, end in zip([0, *ends[:-1]], ends, strict=False)]
+    return Videos(
+        ids=np.array(ids, np.dtypes.StringDType()),
+        labels=columns["labels"],
+        num_gops=columns["num_gops"],
+        num_frames=columns["num_frames"],
+    )
+
+
+def _parse_shard(entry: Mapping[str, Any]) -> ShardEntry:
+    name = entry["name"]
+    if Path(name).name != name or not name.endswith(".h5"):
+        raise StoreError(f"shard name {name!r} in index.json: expected a file name within the store")
+    return ShardEntry(**{key: entry[key] for key in ShardEntry.__dataclass_fields__})
+
+
+def _document_checksum(document: Mapping[str, Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(json.dumps(document, sort_keys=True, ensure_ascii=False).encode())
+
+
+def file_checksum(path: Path) -> str:
+    """xxh3_128 of a whole file, hexadecimal."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def split_rows(
+    videos: Videos, splits: Mapping[str, Mapping[str, Sequence[str]]]
+) -> dict[str, dict[str, NDArray[np.int64]]]:
+    """Rows of `videos` for the ids of each split and role."""
+    row_of = {str(video_id): row for row, video_id in enumerate(videos.ids)}
+    return {
+        name: {
+            role: np.array([row_of[i] for i in ids if i in row_of], np.int64) for role, ids in split.items()
+        }
+        for name, split in splits.items()
+    }

@@ -1,0 +1,177 @@
+"""The HDF5 tree of a shard (DESIGN 4): the only file that knows it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+from mfcd_core.errors import StoreError
+from mfcd_core.store.settings import FORMAT, FORMAT_VERSION, StoreSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+LIBVER = ("v110", "v110")
+ZSTD_FILTER = 32015
+BYTES_OF_TREE = (
+    1 << 16
+)  # headers of the tree, and per GOP its row in each chunk index: one block, so that chunks touch
+BYTES_OF_TREE_PER_GOP = 256
+
+
+def video_dtype(id_bytes: int) -> np.dtype[Any]:
+    """Rows of `/videos`; ids are UTF-8, padded with zeros."""
+    text = h5py.string_dtype("utf-8", max(id_bytes, 1))
+    return np.dtype(
+        [("id", text), ("num_frames", "<u4"), ("num_gops", "<u4"), ("first_gop", "<u4"), ("checksum", "<u8")]
+    )
+
+
+def gop_dtype(num_arrays: int) -> np.dtype[Any]:
+    """Rows of `/gops`: the video's row, position in the video, where the chunks lie, xxh3_64 of each chunk's bytes."""
+    return np.dtype(
+        [
+            ("video", "<u4"),
+            ("position", "<u4"),
+            ("offset", "<u8"),
+            ("sizes", "<u4", (num_arrays,)),
+            ("checksums", "<u8", (num_arrays,)),
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What a shard says of itself: settings, rows of `/videos` and `/gops`, and each chunk's place in the file.
+
+    places: (N, num_arrays, 2) int64, offset and size in bytes of every chunk as HDF5's own index has it.
+    """
+
+    settings: StoreSettings
+    videos: NDArray[Any]
+    gops: NDArray[Any]
+    places: NDArray[np.int64]
+
+    @property
+    def ids(self) -> list[str]:
+        """Video ids in order."""
+        return [bytes(value).decode() for value in self.videos["id"]]
+
+
+def write_shard_file(
+    path: Path, settings: StoreSettings, videos: NDArray[Any], gops: NDArray[Any], chunks: Iterable[bytes]
+) -> None:
+    """Write a whole shard: `chunks` in the order of `gops` and, within a GOP, of the settings' stored arrays.
+
+    Fills `gops["offset"]`. Raises StoreError if HDF5 does not lay the chunks of a GOP side by side.
+    """
+    tree_bytes = BYTES_OF_TREE + BYTES_OF_TREE_PER_GOP * len(gops)
+    with h5py.File(path, "w", libver=LIBVER, meta_block_size=tree_bytes) as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["settings"] = json.dumps(settings.to_dict(), sort_keys=True)
+        arrays = [_create_array(file, array, settings.level, len(gops)) for array in settings.stored_arrays()]
+        stream = iter(chunks)
+        for row in range(len(gops)):
+            for array in arrays:
+                array.id.write_direct_chunk((row, *[0] * (array.ndim - 1)), next(stream))
+        places = _chunk_places(arrays, len(gops))
+        gops["offset"] = places[:, 0, 0]
+        require_adjacent(path, places)
+        file.create_dataset("videos", data=videos, track_times=False)
+        file.create_dataset("gops", data=gops, track_times=False)
+
+
+def _create_array(file: h5py.File, array: Any, level: int, num_gops: int) -> Any:  # noqa: ANN401 - h5py has no types
+    return file.create_dataset(
+        array.name,
+        shape=(num_gops, *array.shape),
+        chunks=(1, *array.shape),
+        dtype=array.dtype,
+        track_times=False,
+        **hdf5plugin.Zstd(clevel=max(level, 1)),
+    )
+
+
+def _chunk_places(arrays: list[Any], num_gops: int) -> NDArray[np.int64]:
+    places = np.full((num_gops, len(arrays), 2), -1, np.int64)
+    for column, array in enumerate(arrays):
+
+        def note(info: Any, column: int = column) -> None:  # noqa: ANN401
+            if info.filter_mask == 0:
+                places[info.chunk_offset[0], column] = info.byte_offset, info.size
+
+        array.id.chunk_iter(note)
+    return places
+
+
+def require_adjacent(path: Path, places: NDArray[np.int64]) -> None:
+    """Raise StoreError unless every chunk is there and the chunks of each GOP touch: one read fetches a GOP."""
+    missing = np.flatnonzero((places < 0).any((1, 2)))
+    if len(missing):
+        raise StoreError(
+            f"{path.name}: GOP row {missing[0]} has a chunk that was never written; extract again"
+        )
+    apart = np.flatnonzero((places[:, :-1].sum(2) != places[:, 1:, 0]).any(1))
+    if len(apart):
+        raise StoreError(f"{path.name}: chunks of GOP row {apart[0]} do not touch; extract again")
+
+
+def read_shard_file(path: Path) -> Shard:
+    """Read the tables of a shard and where its chunks lie; follows no link out of the file. Raises StoreError."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            settings = _read_settings(path, file)
+            arrays = [_open_array(path, file, array) for array in settings.stored_arrays()]
+            videos, gops = (_open_plain(path, file, name)[()] for name in ("videos", "gops"))
+            if any(len(array) != len(gops) for array in arrays):
+                raise StoreError(f"{path.name}: data sets of different length; extract again")
+            return Shard(settings, videos, gops, _chunk_places(arrays, len(gops)))
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise StoreError(f"{path.name}: not a readable shard ({error}); extract or repair it") from None
+
+
+def _read_settings(path: Path, file: h5py.File) -> StoreSettings:
+    if file.attrs.get("format") != FORMAT:
+        raise StoreError(f"{path.name}: an HDF5 file but not a shard of {FORMAT}")
+    version = int(file.attrs["format_version"])
+    if version > FORMAT_VERSION:
+        raise StoreError(
+            f"{path.name}: format version {version}, this reader knows {FORMAT_VERSION}; update mfcd"
+        )
+    return StoreSettings.from_dict(json.loads(file.attrs["settings"]))
+
+
+def _open_plain(path: Path, file: h5py.File, name: str) -> Any:  # noqa: ANN401
+    """Open a data set that lies in this very file: no soft or external link, no external or virtual storage."""
+    group = file
+    for part in name.split("/"):
+        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            raise StoreError(
+                f"{path.name}: /{name} is missing or a link; expected a data set of the file itself"
+            )
+        group = group[part]
+    if not isinstance(group, h5py.Dataset) or group.is_virtual or group.external:
+        raise StoreError(f"{path.name}: /{name} is kept outside the file; expected it inside")
+    return group
+
+
+def _open_array(path: Path, file: h5py.File, array: Any) -> Any:  # noqa: ANN401
+    found = _open_plain(path, file, array.name)
+    filters = found.id.get_create_plist()
+    plain_zstd = filters.get_nfilters() == 1 and filters.get_filter(0)[0] == ZSTD_FILTER
+    if found.shape[1:] != array.shape or found.dtype != array.dtype or found.chunks != (1, *array.shape):
+        raise StoreError(
+            f"{path.name}: /{array.name} is {found.dtype} {found.shape}, expected {array}; extract again"
+        )
+    if not plain_zstd:
+        raise StoreError(f"{path.name}: /{array.name} has other filters than zstd; refused")
+    return found

@@ -1,0 +1,192 @@
+"""Reading a store: one read a GOP by byte range, zstd, no HDF5 call (DESIGN 5)."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zstandard
+
+from mfcd_core.errors import ChecksumError, StoreError, UsageError
+from mfcd_core.gop import Gop
+from mfcd_core.planes import PIXEL_FORMATS
+from mfcd_core.store.index import GOPS, Videos, gop_place_dtype, read_index
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from mfcd_core.store.settings import StoreSettings
+
+MAX_OPEN_FILES = 128
+
+
+class Store:
+    """A store opened for reading; cheap to open, safe under threads, fork and spawn.
+
+    settings: `StoreSettings`. classes: class names. videos: `Videos`, one row a video. splits: per split name, role ->
+    rows of `videos`. Raises StoreError or ChecksumError when the store is missing, of a higher version or damaged.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        index = read_index(self.path)
+        self.settings: StoreSettings = index.settings
+        self.classes: tuple[str, ...] = index.classes
+        self.videos: Videos = index.videos
+        self.splits: Mapping[str, Mapping[str, NDArray[np.int64]]] = index.splits
+        self.shards = index.shards
+        self.versions = index.versions
+        self._arrays = self.settings.stored_arrays()
+        self._places = self._map_places()
+        self._state = _ProcessState()
+
+    def _map_places(self) -> NDArray[Any]:
+        places: NDArray[Any] = np.load(self.path / GOPS, mmap_mode="r", allow_pickle=False)
+        num_gops = int(self.videos.num_gops.sum())
+        if places.dtype != gop_place_dtype(len(self._arrays)) or len(places) != num_gops:
+            raise StoreError(
+                f"{self.path / GOPS}: {len(places)} rows of {places.dtype}, expected {num_gops} GOPs"
+            )
+        return places
+
+    def __repr__(self) -> str:
+        size = f"{self.settings.width_px}x{self.settings.height_px}"
+        return f"Store({self.path}: {len(self.videos)} videos, {len(self._places)} GOPs of {size}, {len(self.classes)} classes)"
+
+    def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
+        return Store, (self.path,)
+
+    def read_gop(self, video_id: str, gop_index: int) -> Gop:
+        """Read GOP number `gop_index` of a video, with residuals in levels.
+
+        Raises StoreError for an unknown video, UsageError for a GOP that it does not have, ChecksumError for damage.
+        """
+        video = self.videos.row_of(video_id)
+        num_gops = int(self.videos.num_gops[video])
+        if not 0 <= gop_index < num_gops:
+            raise UsageError(f"GOP {gop_index} of {video_id!r}: expected 0 to {num_gops - 1}")
+        arrays = {array.name: np.empty(array.shape, array.dtype) for array in self._arrays}
+        self.read_into(int(self.videos.first_gop[video]) + gop_index, arrays)
+        return self._to_gop(arrays, self.num_real_frames(video, gop_index))
+
+    def num_real_frames(self, video: int, gop_index: int) -> int:
+        """Frames of GOP `gop_index` of the video in row `video` that are not repeats of its last frame."""
+        gop_size = self.settings.gop_size
+        return min(gop_size, int(self.videos.num_frames[video]) - gop_index * gop_size)
+
+    def shard_of(self, video: int) -> str:
+        """File name of the shard that holds the video in row `video`."""
+        return self.shards[int(self._places[self.videos.first_gop[video]]["shard"])].name
+
+    def _to_gop(self, arrays: Mapping[str, NDArray[Any]], real_frames: int) -> Gop:
+        names = [plane.name for plane in PIXEL_FORMATS[self.settings.pixel_format]]
+        step = np.int16(self.settings.residual_step)
+        return Gop(
+            iframe=MappingProxyType({name: arrays[f"iframe/{name}"] for name in names}),
+            residual=MappingProxyType(
+                {name: arrays[f"residual/{name}"].astype(np.int16) * step for name in names}
+            ),
+            motion=arrays["motion"],
+            real_frames=real_frames,
+            pixel_format=self.settings.pixel_format,
+        )
+
+    def read_into(self, row: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Decompress row `row` of gops.npy into `arrays`, C-contiguous, by the names of `StoreSettings.stored_arrays`.
+
+        Arrays that are left out at the end of a GOP (motion lies last) are not even read. Releases the GIL.
+        """
+        place = self._places[row]
+        wanted = [(array.name in arrays) for array in self._arrays]
+        num_chunks = len(wanted) - wanted[::-1].index(True)
+        sizes = place["sizes"][:num_chunks].tolist()
+        stored = self._read_bytes(row, int(place["shard"]), int(place["offset"]), sum(sizes))
+        start = 0
+        for array, size in zip(self._arrays, sizes, strict=False):
+            if array.name in arrays:
+                self._decompress(row, array.name, stored[start : start + size], arrays[array.name])
+            start += size
+
+    def _read_bytes(self, row: int, shard: int, offset: int, num_bytes: int) -> memoryview:
+        try:
+            file = self._state.open_file(self.path / self.shards[shard].name)
+            stored = os.pread(file.descriptor, num_bytes, offset)
+        except OSError as error:
+            raise StoreError(
+                f"{self._where(row)}: cannot be read ({error}); check the file system"
+            ) from error
+        if len(stored) != num_bytes:
+            raise ChecksumError(
+                f"{self._where(row)}: {len(stored)} bytes, expected {num_bytes}; run mfcd-prep verify"
+            )
+        return memoryview(stored)
+
+    def _decompress(self, row: int, name: str, frame: memoryview, out: NDArray[Any]) -> None:
+        try:
+            with self._state.decompressor().stream_reader(frame) as source:
+                num_bytes = source.readinto(out.data.cast("B"))
+                whole = num_bytes == out.nbytes and source.read(1) == b""
+        except zstandard.ZstdError as error:
+            raise ChecksumError(
+                f"{self._where(row)}: {name} is damaged ({error}); run mfcd-prep verify"
+            ) from None
+        if not whole:
+            raise ChecksumError(
+                f"{self._where(row)}: {name} has another size than {out.nbytes}; run mfcd-prep verify"
+            )
+
+    def _where(self, row: int) -> str:
+        video = int(np.searchsorted(self.videos.first_gop, row, side="right")) - 1
+        gop_index = row - int(self.videos.first_gop[video])
+        shard = self.shards[int(self._places[row]["shard"])].name
+        return f"{self.path / shard}: GOP {gop_index} of {str(self.videos.ids[video])!r}"
+
+
+class _OpenFile:
+    """A descriptor that closes itself when the last reader lets go of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
+class _ProcessState:
+    """Open shards and zstd contexts of one process; begun anew after a fork."""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._files: OrderedDict[Path, _OpenFile] = OrderedDict()
+        self._local = threading.local()
+
+    def open_file(self, path: Path) -> _OpenFile:
+        """The open file of `path`, kept while it is among the last used."""
+        if self._pid != os.getpid():
+            self._begin()
+        with self._lock:
+            if path not in self._files:
+                self._files[path] = _OpenFile(path)
+                if len(self._files) > MAX_OPEN_FILES:
+                    self._files.popitem(last=False)
+            self._files.move_to_end(path)
+            return self._files[path]
+
+    def decompressor(self) -> zstandard.ZstdDecompressor:
+        """The zstd context of this thread."""
+        if not hasattr(self._local, "decompressor"):
+            self._local.decompressor = zstandard.ZstdDecompressor()
+        found: zstandard.ZstdDecompressor = self._local.decompressor
+        return found

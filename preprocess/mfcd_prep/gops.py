@@ -1,0 +1,112 @@
+"""From an encoded video to GOPs of I-frame, accumulated residuals and accumulated motion, in reused buffers (Eq. 2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mfcd_core.errors import GopError, VideoError
+from mfcd_core.motion import NO_BLOCKS
+from mfcd_core.planes import PIXEL_FORMATS, Plane
+from mfcd_core.residual import residual_plane
+from mfcd_core.trace import accumulate_motion, identity_sources, trace_frame
+from mfcd_prep.decode import iter_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from mfcd_core.store.settings import StoreSettings
+    from mfcd_prep.decode import DecodedFrame
+
+
+class GopTracer:
+    """Fills one GOP after another; its buffers are allocated once.
+
+    arrays: the GOP so far, by the names of `StoreSettings.stored_arrays`.
+    """
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self._settings = settings
+        self.arrays = {array.name: np.zeros(array.shape, array.dtype) for array in settings.stored_arrays()}
+        self._planes = PIXEL_FORMATS[settings.pixel_format]
+        self._identity = identity_sources(settings.height_px, settings.width_px)
+        self._sources, self._next_sources = np.empty_like(self._identity), np.empty_like(self._identity)
+
+    def begin(self, frame: DecodedFrame) -> None:
+        """Take the I-frame: S_0(p) = p."""
+        for plane in self._planes:
+            for sheet, stored in zip(
+                _sheets(plane, frame), _views(plane, self.arrays[f"iframe/{plane.name}"]), strict=True
+            ):
+                stored[:] = sheet[:, : stored.shape[1]]
+        self._sources[:] = self._identity
+
+    def add(self, position: int, frame: DecodedFrame, blocks: NDArray[np.int32]) -> None:
+        """Take the P-frame at `position` (1 to gop_size - 1): trace, then residuals of every plane."""
+        trace_frame(self._sources, blocks, self._next_sources)
+        self._sources, self._next_sources = self._next_sources, self._sources
+        motion = self.arrays["motion"][position - 1]
+        accumulate_motion(self._sources, motion)
+        for plane in self._planes:
+            channels = plane.num_channels if plane.interleaved else 1
+            iframes = _views(plane, self.arrays[f"iframe/{plane.name}"])
+            residuals = _views(plane, self.arrays[f"residual/{plane.name}"][position - 1])
+            for sheet, iframe, residual in zip(_sheets(plane, frame), iframes, residuals, strict=True):
+                shift, step = plane.subsampling_shift, self._settings.residual_step
+                residual_plane(sheet, iframe, motion, shift, channels, step, residual)
+
+
+def _sheets(plane: Plane, frame: DecodedFrame) -> tuple[NDArray[np.uint8], ...]:
+    return frame.sheets[1:] if plane.name == "chroma" else frame.sheets[:1]
+
+
+def _views(plane: Plane, array: NDArray[Any]) -> list[NDArray[Any]]:
+    """Two-dimensional views of one plane, one a sheet: (H, W), each channel of (C, h, w), or (H, W * C)."""
+    if plane.interleaved:
+        return [array.reshape(array.shape[0], -1)]
+    return [array] if plane.num_channels == 1 else list(array)
+
+
+def iter_gops(path: Path, settings: StoreSettings, tracer: GopTracer) -> Iterator[int]:
+    """Decode `path` once, fill `tracer.arrays` GOP by GOP, and yield each GOP's number of real frames.
+
+    An incomplete last GOP is dropped or padded as `settings.tail` says (DESIGN 3). Raises GopError with the frame
+    where the grid of one I-frame and gop_size - 1 P-frames breaks, VideoError for another frame size or a damaged file.
+    """
+    position, num_gops = 0, 0
+    frame = None
+    for index, frame in enumerate(iter_frames(path, settings.pixel_format, settings.trace)):
+        _check_frame(path, settings, index, frame)
+        position = index % settings.gop_size
+        if position == 0:
+            tracer.begin(frame)
+        else:
+            tracer.add(position, frame, frame.blocks)
+        if position == settings.gop_size - 1:
+            num_gops += 1
+            yield settings.gop_size
+    if frame is None:
+        raise VideoError(f"{path}: no frames")
+    incomplete = position != settings.gop_size - 1
+    if incomplete and (settings.tail == "pad" or (settings.tail == "auto" and num_gops == 0)):
+        for repeat in range(position + 1, settings.gop_size):
+            tracer.add(repeat, frame, NO_BLOCKS)
+        yield position + 1
+
+
+def _check_frame(path: Path, settings: StoreSettings, index: int, frame: DecodedFrame) -> None:
+    if (frame.width_px, frame.height_px) != (settings.width_px, settings.height_px):
+        got, expected = f"{frame.width_px}x{frame.height_px}", f"{settings.width_px}x{settings.height_px}"
+        raise VideoError(
+            f"{path}: frame {index} is {got}, expected the store's {expected}; encode it with --size {expected}"
+        )
+    expected_type = "P" if index % settings.gop_size else "I"
+    if frame.picture_type != expected_type:
+        raise GopError(
+            f"{path}: frame {index} is {frame.picture_type}, expected {expected_type} "
+            f"on a grid of {settings.gop_size}; run mfcd-prep encode"
+        )

@@ -1,0 +1,229 @@
+"""Writes procedural action videos whose classes differ by motion alone, as ordinary H.264 files with B-frames."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import ffmpeg
+import numpy as np
+from joblib import Parallel, delayed
+
+from mfcd_core.console import progress
+from mfcd_core.errors import MfcdError, UsageError
+from mfcd_prep.ffmpeg import ffmpeg_binary
+from mfcd_prep.scene import LOG_SCALE_TURN, Floats, render
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+FRAMES_PER_SECOND = 30
+SMALLEST_SIDE_PX = 16
+SETTINGS_FILE = "sample.json"
+FORMAT_VERSION = 1  # raised with every change of a pixel
+TO_BT709 = {"out_color_matrix": "bt709", "out_range": "tv", "flags": "bicubic+accurate_rnd+full_chroma_int+bitexact"}
+TAGGED_BT709 = {"range": "tv", "colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709"}
+H264_WITH_B_FRAMES = {
+    "format": "mp4",
+    "vcodec": "libx264",
+    "preset": "veryfast",
+    "crf": 17,
+    "bf": 2,
+    "b_strategy": 0,  # always two B-frames between P-frames
+    "pix_fmt": "yuv420p",
+    "threads": 1,
+    "flags": "+bitexact",
+    "fflags": "+bitexact",
+}
+QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error")
+
+
+def _along(axis: int, positions: Floats) -> Floats:
+    track = np.zeros((len(positions), 3))
+    track[:, axis] = positions
+    return track
+
+
+def up(rng: np.random.Generator, num_frames: int) -> Floats:
+    """Rise steadily: 2 to 4 % of the picture's height a frame."""
+    return -down(rng, num_frames)
+
+
+def down(rng: np.random.Generator, num_frames: int) -> Floats:
+    """Sink steadily: 2 to 4 % of the picture's height a frame."""
+    return _along(1, rng.uniform(0.018, 0.026) * np.arange(num_frames))
+
+
+def zoom_in(rng: np.random.Generator, num_frames: int) -> Floats:
+    """Grow steadily: 3 to 6 % a frame."""
+    return _along(2, rng.uniform(0.03, 0.06) / LOG_SCALE_TURN * np.arange(num_frames))
+
+
+def zoom_out(rng: np.random.Generator, num_frames: int) -> Floats:
+    """Shrink steadily: 3 to 6 % a frame."""
+    return -zoom_in(rng, num_frames)
+
+
+def shake(rng: np.random.Generator, num_frames: int) -> Floats:
+    """Swing sideways every 6 to 10 frames, by 8 to 15 % of the picture's width to each side."""
+    return _along(0, rng.uniform(0.07, 0.09) * np.sin(_draw_phases(rng, (6.0, 10.0), num_frames)))
+
+
+def orbit(rng: np.random.Generator, num_frames: int) -> Floats:
+    """Circle in depth every 14 to 20 frames, in either sense: sideways, and by 16 to 24 % in scale a quarter later."""
+    phases = rng.choice([-1.0, 1.0]) * _draw_phases(rng, (14.0, 20.0), num_frames)
+    sideways = _along(0, rng.uniform(0.07, 0.1) * np.sin(phases))
+    return sideways + _along(2, rng.uniform(0.16, 0.24) / LOG_SCALE_TURN * np.cos(phases))
+
+
+def _draw_phases(rng: np.random.Generator, period_frames: tuple[float, float], num_frames: int) -> Floats:
+    """Draw (num_frames,) angles in radians, from a random one on."""
+    return 2.0 * np.pi * (rng.uniform() + np.arange(num_frames) / rng.uniform(*period_frames))
+
+
+MOTIONS: dict[str, Callable[[np.random.Generator, int], Floats]] = {
+    "up": up,
+    "down": down,
+    "zoom_in": zoom_in,
+    "zoom_out": zoom_out,
+    "shake": shake,
+    "orbit": orbit,
+}
+"""Class name -> (rng, num_frames) -> (num_frames, 3) displacement on the unit torus of x, y and log scale.
+
+No motion is another's mirror image (x -> -x). A new motion goes to the end: a video's seed has its class's position.
+"""
+
+
+def render_video(motion: str, seed: int | list[int], size: tuple[int, int], num_frames: int) -> NDArray[np.uint8]:
+    """Draw one video of class `motion`.
+
+    `size` is (width, height) in pixels. Returns (num_frames, height, width, 3) uint8 RGB. The same arguments give the
+    same pixels; the same seed shows the same objects from the same start in every class.
+    """
+    return render(seed, size, num_frames, MOTIONS[motion])
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """What decides every byte of a sample data set."""
+
+    videos_per_class: int
+    size: tuple[int, int]
+    """(width, height) in pixels, even."""
+    num_frames: int
+    seed: int
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if any(side % 2 or side < SMALLEST_SIDE_PX for side in self.size):
+            got = "x".join(map(str, self.size))
+            raise UsageError(f"size {got}: expected even numbers of at least {SMALLEST_SIDE_PX}, such as 128x128")
+        for name, smallest in (("videos_per_class", 1), ("num_frames", 1), ("seed", 0)):
+            if getattr(self, name) < smallest:
+                raise UsageError(f"{name} {getattr(self, name)}: expected at least {smallest}")
+
+
+@dataclass(frozen=True)
+class SampleSummary:
+    """What `write_samples` wrote."""
+
+    out: str
+    classes: tuple[str, ...]
+    num_videos: int
+    num_bytes: int
+    settings: SampleSettings
+
+
+def write_samples(
+    out: Path,
+    videos_per_class: int = 40,
+    size: tuple[int, int] = (128, 128),
+    num_frames: int = 48,
+    seed: int = 0,
+    jobs: int = 1,
+) -> SampleSummary:
+    """Write OUT/<class>/<class>_0000.mp4 and so on, `videos_per_class` for each of MOTIONS, and OUT/sample.json.
+
+    A second call with the same settings writes the same files again; with more videos a class it adds to them. Raises
+    UsageError for impossible settings and for a folder that holds anything else.
+    """
+    settings = SampleSettings(videos_per_class, size, num_frames, seed)
+    _claim_folder(out, settings)
+    videos = [(name, index) for index in range(videos_per_class) for name in MOTIONS]
+    work = (delayed(_write_video)(out, settings, name, index) for name, index in videos)
+    num_bytes = 0
+    with progress("sample", len(videos), "videos") as advance:
+        for written in Parallel(n_jobs=jobs, return_as="generator_unordered")(work):
+            num_bytes += written
+            advance()
+    return SampleSummary(str(out), tuple(MOTIONS), len(videos), num_bytes, settings)
+
+
+def _claim_folder(out: Path, settings: SampleSettings) -> None:
+    """Make `out` ours and write down its settings: it must be empty, or hold a smaller or equal set of the same ones."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file: expected a folder to write videos into; name another OUT")
+    if out.is_dir() and any(out.iterdir()):
+        _check_settings(out, settings)
+    for name in MOTIONS:
+        (out / name).mkdir(parents=True, exist_ok=True)
+    with _replacing(out / SETTINGS_FILE) as temporary:
+        temporary.write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
+
+
+def _check_settings(out: Path, settings: SampleSettings) -> None:
+    """Refuse a folder of other files, of other settings, or of more videos than asked for."""
+    try:
+        found = json.loads((out / SETTINGS_FILE).read_text(encoding="utf-8"))
+        found_videos = found.pop("videos_per_class")
+    except (OSError, ValueError, AttributeError, LookupError):
+        message = f"{out} is not empty and not a sample set: expected an empty folder; name another OUT, or empty it"
+        raise UsageError(message) from None
+    wanted = json.loads(json.dumps(asdict(settings)))
+    if wanted.pop("videos_per_class") < found_videos or wanted != found:
+        raise UsageError(f"{out} holds samples of other settings ({found_videos} videos a class, {found}); empty it, or name another OUT")
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `target`, which takes the target's place if nothing is raised."""
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        yield temporary
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_video(out: Path, settings: SampleSettings, motion: str, index: int) -> int:
+    """Draw and write one video; returns its size in bytes."""
+    seed = [settings.seed, list(MOTIONS).index(motion), index]
+    target = out / motion / f"{motion}_{index:04d}.mp4"
+    write_h264(target, render_video(motion, seed, settings.size, settings.num_frames))
+    return target.stat().st_size
+
+
+def write_h264(target: Path, frames: NDArray[np.uint8]) -> None:
+    """Write (T, H, W, 3) uint8 RGB as a camera would: H.264 with B-frames, yuv420p, BT.709 limited range.
+
+    The same frames give the same bytes. Raises MfcdError with ffmpeg's last words if it fails.
+    """
+    height, width = frames.shape[1:3]
+    source = ffmpeg.input(
+        "pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=FRAMES_PER_SECOND, threads=1
+    )
+    with _replacing(target) as temporary:
+        converted = source.filter("scale", **TO_BT709).filter("format", "yuv420p").filter("setparams", **TAGGED_BT709)
+        stream = converted.output(f"file:{temporary}", **H264_WITH_B_FRAMES)
+        command = ffmpeg.compile(stream.global_args(*QUIET), cmd=ffmpeg_binary(), overwrite_output=True)
+        done = subprocess.run(command, input=frames.tobytes(), capture_output=True, check=False)  # noqa: S603
+        if done.returncode:
+            last_words = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+            raise MfcdError(f"{target}: ffmpeg failed ({' '.join(last_words) or done.returncode}); check the disk, then run again")
