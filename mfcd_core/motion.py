@@ -27,13 +27,9 @@ def blocks_from_vectors(vectors: NDArray[Any], trace: str) -> NDArray[np.int32]:
         raise UsageError(f"trace {trace!r}: expected one of {', '.join(TRACES)}")
     scale = vectors["motion_scale"].astype(np.int32)
     if np.any((scale <= 0) | (QUARTER % np.maximum(scale, 1) != 0)):
-        raise VideoError(
-            f"motion in 1/{scale.max()} pixels: expected 1/1, 1/2 or 1/4; use mfcd-prep encode first"
-        )
+        raise VideoError(f"motion in 1/{scale.max()} pixels: expected 1/1, 1/2 or 1/4; use mfcd-prep encode first")
     if np.any(vectors["source"] > 0):
-        raise VideoError(
-            "a block points at a future frame: expected I- and P-frames; use mfcd-prep encode first"
-        )
+        raise VideoError("a block points at a future frame: expected I- and P-frames; use mfcd-prep encode first")
     blocks = np.empty((len(vectors), 6), np.int32)
     blocks[:, 2], blocks[:, 3] = vectors["h"], vectors["w"]
     blocks[:, 0] = vectors["dst_y"] - blocks[:, 2] // 2
@@ -46,4 +42,4 @@ def blocks_from_vectors(vectors: NDArray[Any], trace: str) -> NDArray[np.int32]:
 
 def truncate_to_pixels(quarters: NDArray[np.int32]) -> NDArray[np.int32]:
     """Quarter pixels without their fraction, truncated toward zero."""
-    return np.sign(quarters) * (np.abs(quarters) // QUARTER * QUARTER)
+    return (np.sign(quarters) * (np.abs(quarters) // QUARTER * QUARTER)).astype(np.int32)

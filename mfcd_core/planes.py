@@ -35,7 +35,7 @@ PIXEL_FORMATS: dict[str, tuple[Plane, ...]] = {
     "rgb24": (Plane("rgb", 3, 0, interleaved=True),),
 }
 
-# BT.601 limited range to RGB in fixed point, 13 fractional bits: (luma gain), then (Cr to R, Cb to G, Cr to G, Cb to B).
+# BT.601 limited range to RGB in fixed point, 13 fractional bits.
 LUMA_GAIN = round(255 / 219 * 8192)
 CR_TO_R = round(1.402 * 255 / 224 * 8192)
 CB_TO_G = -round(0.344136 * 255 / 224 * 8192)
@@ -72,7 +72,5 @@ def residual_to_rgb(planes: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
     luma = planes["luma"].astype(np.float32) * (LUMA_GAIN / 8192)
     chroma = planes["chroma"].astype(np.float32) / 8192
     blue, red = (chroma[..., i, :, :].repeat(2, -1).repeat(2, -2) for i in (0, 1))
-    rgb = np.stack(
-        [luma + CR_TO_R * red, luma + CB_TO_G * blue + CR_TO_G * red, luma + CB_TO_B * blue], axis=-1
-    )
+    rgb = np.stack([luma + CR_TO_R * red, luma + CB_TO_G * blue + CR_TO_G * red, luma + CB_TO_B * blue], axis=-1)
     return np.clip(rgb, -255, 255).astype(np.float32)

@@ -35,8 +35,6 @@ def residual_plane(
             source_y = ((y << shift) - motion[0, y << shift, x << shift]) >> shift
             source_x = ((x << shift) - motion[1, y << shift, x << shift]) >> shift
             for c in range(num_channels):
-                value = (
-                    np.int32(current[y, x * num_channels + c]) - iframe[source_y, source_x * num_channels + c]
-                )
+                value = np.int32(current[y, x * num_channels + c]) - iframe[source_y, source_x * num_channels + c]
                 magnitude = (abs(value) + half) >> step_shift
                 residual[y, x * num_channels + c] = magnitude if value >= 0 else -magnitude

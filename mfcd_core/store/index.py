@@ -55,9 +55,7 @@ class Videos:
         row = bisect.bisect_left(self.ids, video_id)
         if row == len(self.ids) or self.ids[row] != video_id:
             example = f", for example {self.ids[0]!r}" if len(self.ids) else ""
-            raise StoreError(
-                f"no video {video_id!r} in the store: expected one of its {len(self)} ids{example}"
-            )
+            raise StoreError(f"no video {video_id!r} in the store: expected one of its {len(self)} ids{example}")
         return row
 
 
@@ -131,9 +129,7 @@ def read_index(folder: Path) -> StoreIndex:
         if name in (VIDEOS, GOPS) and not (folder / name).is_file():
             raise StoreError(f"{folder}: {name} is missing; run mfcd-prep extract again")
         if name == VIDEOS and file_checksum(folder / name) != checksum:
-            raise ChecksumError(
-                f"{folder / name}: other bytes than index.json recorded; run mfcd-prep extract again"
-            )
+            raise ChecksumError(f"{folder / name}: other bytes than index.json recorded; run mfcd-prep extract again")
     with np.load(folder / VIDEOS, allow_pickle=False) as columns:
         videos = _parse_videos(columns)
         splits = {
@@ -161,17 +157,13 @@ def _read_document(folder: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StoreError(
-            f"{folder}: no {INDEX}; expected a store made by mfcd-prep extract (or finish it)"
-        ) from None
+        raise StoreError(f"{folder}: no {INDEX}; expected a store made by mfcd-prep extract (or finish it)") from None
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: not readable ({error}); run mfcd-prep extract again") from None
     if document.get("format") != FORMAT:
         raise StoreError(f"{path}: format {document.get('format')!r}, expected {FORMAT!r}")
     if document["format_version"] > FORMAT_VERSION:
-        raise StoreError(
-            f"{path}: format version {document['format_version']}, this reader knows {FORMAT_VERSION}"
-        )
+        raise StoreError(f"{path}: format version {document['format_version']}, this reader knows {FORMAT_VERSION}")
     if document.pop("checksum", None) != _document_checksum(document):
         raise ChecksumError(f"{path}: its checksum does not match its text; run mfcd-prep extract again")
     return document
@@ -215,8 +207,6 @@ def split_rows(
     """Rows of `videos` for the ids of each split and role."""
     row_of = {str(video_id): row for row, video_id in enumerate(videos.ids)}
     return {
-        name: {
-            role: np.array([row_of[i] for i in ids if i in row_of], np.int64) for role, ids in split.items()
-        }
+        name: {role: np.array([row_of[i] for i in ids if i in row_of], np.int64) for role, ids in split.items()}
         for name, split in splits.items()
     }

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 LIBVER = ("v110", "v110")
 ZSTD_FILTER = 32015
-BYTES_OF_TREE = (
-    1 << 16
-)  # headers of the tree, and per GOP its row in each chunk index: one block, so that chunks touch
+BYTES_OF_TREE = 1 << 16  # headers of the tree, and per GOP its row in each chunk index: one block, so that chunks touch
 BYTES_OF_TREE_PER_GOP = 256
 
 
@@ -117,9 +115,7 @@ def require_adjacent(path: Path, places: NDArray[np.int64]) -> None:
     """Raise StoreError unless every chunk is there and the chunks of each GOP touch: one read fetches a GOP."""
     missing = np.flatnonzero((places < 0).any((1, 2)))
     if len(missing):
-        raise StoreError(
-            f"{path.name}: GOP row {missing[0]} has a chunk that was never written; extract again"
-        )
+        raise StoreError(f"{path.name}: GOP row {missing[0]} has a chunk that was never written; extract again")
     apart = np.flatnonzero((places[:, :-1].sum(2) != places[:, 1:, 0]).any(1))
     if len(apart):
         raise StoreError(f"{path.name}: chunks of GOP row {apart[0]} do not touch; extract again")
@@ -144,9 +140,7 @@ def _read_settings(path: Path, file: h5py.File) -> StoreSettings:
         raise StoreError(f"{path.name}: an HDF5 file but not a shard of {FORMAT}")
     version = int(file.attrs["format_version"])
     if version > FORMAT_VERSION:
-        raise StoreError(
-            f"{path.name}: format version {version}, this reader knows {FORMAT_VERSION}; update mfcd"
-        )
+        raise StoreError(f"{path.name}: format version {version}, this reader knows {FORMAT_VERSION}; update mfcd")
     return StoreSettings.from_dict(json.loads(file.attrs["settings"]))
 
 
@@ -155,9 +149,7 @@ def _open_plain(path: Path, file: h5py.File, name: str) -> Any:  # noqa: ANN401
     group = file
     for part in name.split("/"):
         if not isinstance(group.get(part, getlink=True), h5py.HardLink):
-            raise StoreError(
-                f"{path.name}: /{name} is missing or a link; expected a data set of the file itself"
-            )
+            raise StoreError(f"{path.name}: /{name} is missing or a link; expected a data set of the file itself")
         group = group[part]
     if not isinstance(group, h5py.Dataset) or group.is_virtual or group.external:
         raise StoreError(f"{path.name}: /{name} is kept outside the file; expected it inside")
@@ -169,9 +161,7 @@ def _open_array(path: Path, file: h5py.File, array: Any) -> Any:  # noqa: ANN401
     filters = found.id.get_create_plist()
     plain_zstd = filters.get_nfilters() == 1 and filters.get_filter(0)[0] == ZSTD_FILTER
     if found.shape[1:] != array.shape or found.dtype != array.dtype or found.chunks != (1, *array.shape):
-        raise StoreError(
-            f"{path.name}: /{array.name} is {found.dtype} {found.shape}, expected {array}; extract again"
-        )
+        raise StoreError(f"{path.name}: /{array.name} is {found.dtype} {found.shape}, expected {array}; extract again")
     if not plain_zstd:
         raise StoreError(f"{path.name}: /{array.name} has other filters than zstd; refused")
     return found

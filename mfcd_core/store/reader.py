@@ -15,13 +15,14 @@ import zstandard
 from mfcd_core.errors import ChecksumError, StoreError, UsageError
 from mfcd_core.gop import Gop
 from mfcd_core.planes import PIXEL_FORMATS
-from mfcd_core.store.index import GOPS, Videos, gop_place_dtype, read_index
+from mfcd_core.store.index import GOPS, gop_place_dtype, read_index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
+    from mfcd_core.store.index import Videos
     from mfcd_core.store.settings import StoreSettings
 
 MAX_OPEN_FILES = 128
@@ -51,14 +52,13 @@ class Store:
         places: NDArray[Any] = np.load(self.path / GOPS, mmap_mode="r", allow_pickle=False)
         num_gops = int(self.videos.num_gops.sum())
         if places.dtype != gop_place_dtype(len(self._arrays)) or len(places) != num_gops:
-            raise StoreError(
-                f"{self.path / GOPS}: {len(places)} rows of {places.dtype}, expected {num_gops} GOPs"
-            )
+            raise StoreError(f"{self.path / GOPS}: {len(places)} rows of {places.dtype}, expected {num_gops} GOPs")
         return places
 
     def __repr__(self) -> str:
         size = f"{self.settings.width_px}x{self.settings.height_px}"
-        return f"Store({self.path}: {len(self.videos)} videos, {len(self._places)} GOPs of {size}, {len(self.classes)} classes)"
+        counts = f"{len(self.videos)} videos, {len(self._places)} GOPs of {size}, {len(self.classes)} classes"
+        return f"Store({self.path}: {counts})"
 
     def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
         return Store, (self.path,)
@@ -90,9 +90,7 @@ class Store:
         step = np.int16(self.settings.residual_step)
         return Gop(
             iframe=MappingProxyType({name: arrays[f"iframe/{name}"] for name in names}),
-            residual=MappingProxyType(
-                {name: arrays[f"residual/{name}"].astype(np.int16) * step for name in names}
-            ),
+            residual=MappingProxyType({name: arrays[f"residual/{name}"].astype(np.int16) * step for name in names}),
             motion=arrays["motion"],
             real_frames=real_frames,
             pixel_format=self.settings.pixel_format,
@@ -119,13 +117,9 @@ class Store:
             file = self._state.open_file(self.path / self.shards[shard].name)
             stored = os.pread(file.descriptor, num_bytes, offset)
         except OSError as error:
-            raise StoreError(
-                f"{self._where(row)}: cannot be read ({error}); check the file system"
-            ) from error
+            raise StoreError(f"{self._where(row)}: cannot be read ({error}); check the file system") from error
         if len(stored) != num_bytes:
-            raise ChecksumError(
-                f"{self._where(row)}: {len(stored)} bytes, expected {num_bytes}; run mfcd-prep verify"
-            )
+            raise ChecksumError(f"{self._where(row)}: {len(stored)} bytes, expected {num_bytes}; run mfcd-prep verify")
         return memoryview(stored)
 
     def _decompress(self, row: int, name: str, frame: memoryview, out: NDArray[Any]) -> None:
@@ -134,13 +128,9 @@ class Store:
                 num_bytes = source.readinto(out.data.cast("B"))
                 whole = num_bytes == out.nbytes and source.read(1) == b""
         except zstandard.ZstdError as error:
-            raise ChecksumError(
-                f"{self._where(row)}: {name} is damaged ({error}); run mfcd-prep verify"
-            ) from None
+            raise ChecksumError(f"{self._where(row)}: {name} is damaged ({error}); run mfcd-prep verify") from None
         if not whole:
-            raise ChecksumError(
-                f"{self._where(row)}: {name} has another size than {out.nbytes}; run mfcd-prep verify"
-            )
+            raise ChecksumError(f"{self._where(row)}: {name} has another size than {out.nbytes}; run mfcd-prep verify")
 
     def _where(self, row: int) -> str:
         video = int(np.searchsorted(self.videos.first_gop, row, side="right")) - 1

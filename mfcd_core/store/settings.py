@@ -52,9 +52,7 @@ class StoreSettings:
 
     def __post_init__(self) -> None:
         for name in ("width_px", "height_px"):
-            _require(
-                getattr(self, name) in range(2, MAX_SIDE_PX + 1, 2), self, name, f"even, 2 to {MAX_SIDE_PX}"
-            )
+            _require(getattr(self, name) in range(2, MAX_SIDE_PX + 1, 2), self, name, f"even, 2 to {MAX_SIDE_PX}")
         _require(self.gop_size in range(2, MAX_GOP_SIZE + 1), self, "gop_size", f"2 to {MAX_GOP_SIZE}")
         _require(self.pixel_format in PIXEL_FORMATS, self, "pixel_format", " or ".join(PIXEL_FORMATS))
         _require(self.trace in TRACES, self, "trace", " or ".join(TRACES))
@@ -69,16 +67,12 @@ class StoreSettings:
     def stored_arrays(self) -> tuple[StoredArray, ...]:
         """The data sets of a shard in the order in which a GOP's chunks lie in the file: motion last."""
         planes = [
-            (plane.name, plane.shape(self.height_px, self.width_px))
-            for plane in PIXEL_FORMATS[self.pixel_format]
+            (plane.name, plane.shape(self.height_px, self.width_px)) for plane in PIXEL_FORMATS[self.pixel_format]
         ]
         num_p = self.gop_size - 1
         return (
             *(StoredArray(f"iframe/{name}", np.dtype("u1"), shape) for name, shape in planes),
-            *(
-                StoredArray(f"residual/{name}", self.residual_dtype, (num_p, *shape))
-                for name, shape in planes
-            ),
+            *(StoredArray(f"residual/{name}", self.residual_dtype, (num_p, *shape)) for name, shape in planes),
             StoredArray("motion", np.dtype("<i2"), (num_p, 2, self.height_px, self.width_px)),
         )
 

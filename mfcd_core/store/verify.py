@@ -33,9 +33,7 @@ class Finding:
 
     def __str__(self) -> str:
         gop = None if self.gop_index is None else f"GOP {self.gop_index}"
-        return ": ".join(
-            str(part) for part in (self.shard, self.video, gop, self.problem) if part is not None
-        )
+        return ": ".join(str(part) for part in (self.shard, self.video, gop, self.problem) if part is not None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -54,9 +52,7 @@ def verify_index(folder: Path) -> Iterator[Finding]:
     if sum(shard.num_videos for shard in index.shards) != len(index.videos):
         yield Finding(f"shards hold other videos than the {len(index.videos)} of the index", shard=INDEX)
     if sum(shard.num_gops for shard in index.shards) != int(index.videos.num_gops.sum()):
-        yield Finding(
-            f"shards hold other GOPs than the {int(index.videos.num_gops.sum())} of the index", shard=INDEX
-        )
+        yield Finding(f"shards hold other GOPs than the {int(index.videos.num_gops.sum())} of the index", shard=INDEX)
     known = {shard.name for shard in index.shards}
     for path in sorted(folder.glob("*.h5")):
         if path.name not in known:

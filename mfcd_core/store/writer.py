@@ -46,7 +46,7 @@ class ShardWriter:
             settings.level, write_checksum=True, write_content_size=True
         )
         self._compressor = zstandard.ZstdCompressor(compression_params=params)
-        self._spool = tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=spool_folder)  # noqa: SIM115 - closed by write
+        self._spool = tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=str(spool_folder))  # noqa: SIM115 - closed by write
         self._videos: list[VideoRow] = []
         self._gops: list[tuple[int, int, int, list[int], list[int]]] = []
         self._video_start = (0, 0)

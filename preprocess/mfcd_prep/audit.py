@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 
 from mfcd_core.errors import MfcdError
 from mfcd_core.store.verify import Finding
@@ -15,6 +14,8 @@ from mfcd_core.store.verify import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from mfcd_core.gop import Gop
     from mfcd_core.store.reader import Store
@@ -70,7 +71,7 @@ def audit_gop(gop: Gop, pictures: list[Picture], trace: str, step: int) -> Itera
     for name, plane in gop.iframe.items():
         if not np.array_equal(plane, iframe[name]):
             yield f"I-frame {name} differs from the decoded one"
-    grid = np.stack(np.mgrid[: gop.motion.shape[2], : gop.motion.shape[3]]).astype(float)
+    grid = np.indices(gop.motion.shape[2:]).astype(float)
     sources = grid
     last_frame_again = repeat((pictures[-1][0], None))
     for t, (planes, vectors) in enumerate(islice(chain(pictures[1:], last_frame_again), gop.gop_size - 1)):
@@ -109,5 +110,5 @@ def _trace(sources: NDArray[Any], grid: NDArray[Any], displacement: NDArray[Any]
 def _warp(iframe: NDArray[Any], look_up: NDArray[Any], name: str) -> NDArray[Any]:
     if name == "chroma":
         rows, columns = look_up[:, ::2, ::2] >> 1
-        return iframe[:, rows, columns].astype(int)
-    return iframe[look_up[0], look_up[1]].astype(int)
+        return np.asarray(iframe[:, rows, columns], int)
+    return np.asarray(iframe[look_up[0], look_up[1]], int)

@@ -58,17 +58,13 @@ def _to_decoded(
     path: Path, frame: av.VideoFrame, pixel_format: str, trace: str, reformatter: VideoReformatter
 ) -> DecodedFrame:
     if frame.format.name != "yuv420p":
-        raise VideoError(
-            f"{path}: pixel format {frame.format.name}, expected yuv420p; use mfcd-prep encode first"
-        )
+        raise VideoError(f"{path}: pixel format {frame.format.name}, expected yuv420p; use mfcd-prep encode first")
     vectors = frame.side_data.get("MOTION_VECTORS")
     picture = reformatter.reformat(frame, format="rgb24") if pixel_format == "rgb24" else frame
     return DecodedFrame(
         picture_type=PictureType(frame.pict_type).name,
         width_px=frame.width,
         height_px=frame.height,
-        sheets=tuple(
-            np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size) for plane in picture.planes
-        ),
+        sheets=tuple(np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size) for plane in picture.planes),
         blocks=NO_BLOCKS if vectors is None else blocks_from_vectors(vectors.to_ndarray(), trace),
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from mfcd_core.errors import GopError, VideoError
 from mfcd_core.motion import NO_BLOCKS
-from mfcd_core.planes import PIXEL_FORMATS, Plane
+from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.residual import residual_plane
 from mfcd_core.trace import accumulate_motion, identity_sources, trace_frame
 from mfcd_prep.decode import iter_frames
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mfcd_core.planes import Plane
     from mfcd_core.store.settings import StoreSettings
     from mfcd_prep.decode import DecodedFrame
 

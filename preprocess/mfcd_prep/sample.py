@@ -15,13 +15,15 @@ from joblib import Parallel, delayed
 from mfcd_core.console import progress
 from mfcd_core.errors import MfcdError, UsageError
 from mfcd_prep.ffmpeg import ffmpeg_binary
-from mfcd_prep.scene import LOG_SCALE_TURN, Floats, render
+from mfcd_prep.scene import LOG_SCALE_TURN, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from mfcd_prep.scene import Floats
 
 FRAMES_PER_SECOND = 30
 SMALLEST_SIDE_PX = 16
@@ -167,7 +169,7 @@ def write_samples(
 
 
 def _claim_folder(out: Path, settings: SampleSettings) -> None:
-    """Make `out` ours and write down its settings: it must be empty, or hold a smaller or equal set of the same ones."""
+    """Make `out` ours: it must be empty, or hold a set of the same settings that is no larger; note the settings."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file: expected a folder to write videos into; name another OUT")
     if out.is_dir() and any(out.iterdir()):
@@ -180,15 +182,16 @@ def _claim_folder(out: Path, settings: SampleSettings) -> None:
 
 def _check_settings(out: Path, settings: SampleSettings) -> None:
     """Refuse a folder of other files, of other settings, or of more videos than asked for."""
+    wanted = json.loads(json.dumps(asdict(settings)))
     try:
         found = json.loads((out / SETTINGS_FILE).read_text(encoding="utf-8"))
-        found_videos = found.pop("videos_per_class")
-    except (OSError, ValueError, AttributeError, LookupError):
-        message = f"{out} is not empty and not a sample set: expected an empty folder; name another OUT, or empty it"
+        fits = found | {"videos_per_class": wanted["videos_per_class"]} == wanted
+        fits = fits and found["videos_per_class"] <= wanted["videos_per_class"]
+    except (OSError, ValueError, TypeError, LookupError):
+        message = f"{out} is not empty and no sample set: expected an empty folder; empty it, or name another OUT"
         raise UsageError(message) from None
-    wanted = json.loads(json.dumps(asdict(settings)))
-    if wanted.pop("videos_per_class") < found_videos or wanted != found:
-        raise UsageError(f"{out} holds samples of other settings ({found_videos} videos a class, {found}); empty it, or name another OUT")
+    if not fits:
+        raise UsageError(f"{out} holds samples of other settings: {found}, expected {wanted}; name another OUT")
 
 
 @contextmanager
@@ -226,4 +229,6 @@ def write_h264(target: Path, frames: NDArray[np.uint8]) -> None:
         done = subprocess.run(command, input=frames.tobytes(), capture_output=True, check=False)  # noqa: S603
         if done.returncode:
             last_words = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            raise MfcdError(f"{target}: ffmpeg failed ({' '.join(last_words) or done.returncode}); check the disk, then run again")
+            raise MfcdError(
+                f"{target}: ffmpeg failed ({' '.join(last_words) or done.returncode}); check the disk, then run again"
+            )

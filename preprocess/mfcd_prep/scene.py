@@ -109,9 +109,7 @@ def _draw_new_thing(rng: np.random.Generator, shorter_side: int, light: tuple[fl
     return Thing(pyramid=_build_pyramid(texture), start=rng.uniform(size=3))
 
 
-def _draw_texture(
-    rng: np.random.Generator, height: int, width: int, num_cells: int, vividness: float
-) -> Image:
+def _draw_texture(rng: np.random.Generator, height: int, width: int, num_cells: int, vividness: float) -> Image:
     """Draw (height, width, 3) levels: smooth noise of four octaves through a random palette; the edges fit together."""
     noise = np.zeros((height, width), np.float32)
     for octave in range(4):

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 Policy = TypeVar("Policy")
 
 
-def hint_loss(
-    student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], reduction: str = "mean"
-) -> Tensor:
+def hint_loss(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], reduction: str = "mean") -> Tensor:
     """Squared distance between the feature maps of both networks, summed over layers (Eq. 5 in Eq. 8).
 
     Args:
@@ -37,9 +35,7 @@ def hint_loss(
     """
     _check_same_maps(student, teacher)
     reduce = _choose(HINT_REDUCTIONS, reduction, "reduction")
-    return torch.stack(
-        [reduce(_full(student[name]), _full(teacher[name].detach())) for name in student]
-    ).sum()
+    return torch.stack([reduce(_full(student[name]), _full(teacher[name].detach())) for name in student]).sum()
 
 
 def soft_loss(
@@ -71,9 +67,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(_full(logits), labels)
 
 
-def total_loss(
-    ce: Tensor, hint: Tensor, soft: Tensor, hint_weight: float, soft_weight: float
-) -> dict[str, Tensor]:
+def total_loss(ce: Tensor, hint: Tensor, soft: Tensor, hint_weight: float, soft_weight: float) -> dict[str, Tensor]:
     """Return ce + hint_weight * hint + soft_weight * soft as `loss/total`, beside its three terms (Eq. 8).
 
     The total carries the gradient. The terms `loss/ce`, `loss/hint`, `loss/soft` are for the log: unweighted,
@@ -136,6 +130,4 @@ def _choose(policies: Mapping[str, Policy], key: str, name: str) -> Policy:
 def _check_same_maps(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> None:
     shapes, expected = ({name: tuple(x.shape) for name, x in maps.items()} for maps in (student, teacher))
     if shapes != expected:
-        raise UsageError(
-            f"student gives {shapes}, teacher {expected}: both need the same network, frames and crop"
-        )
+        raise UsageError(f"student gives {shapes}, teacher {expected}: both need the same network, frames and crop")

@@ -116,21 +116,15 @@ def stage_channels(width: float) -> tuple[int, ...]:
         UsageError: a stage would have no channels (width below 1/12), or width is not finite.
     """
     if not (math.isfinite(width) and width * STAGE_CHANNELS[0] >= GROUPS / 2):
-        raise UsageError(
-            f"width {width} leaves conv2 fewer channels than groups; expected 1/12 or more, such as 0.25"
-        )
+        raise UsageError(f"width {width} leaves conv2 fewer channels than groups; expected 1/12 or more, such as 0.25")
     return tuple(GROUPS * math.floor(width * channels / GROUPS + 0.5) for channels in STAGE_CHANNELS)
 
 
 def _check_counts(num_classes: int, depth: tuple[int, ...], in_channels: int) -> None:
     if min(num_classes, in_channels) < 1:
-        raise UsageError(
-            f"got {num_classes} classes and {in_channels} input channels; expected at least one of each"
-        )
+        raise UsageError(f"got {num_classes} classes and {in_channels} input channels; expected at least one of each")
     if len(depth) != len(STAGE_CHANNELS) or min(depth) < 1:
-        raise UsageError(
-            f"depth {tuple(depth)}: expected four counts of units, each at least 1, such as (3, 4, 6, 3)"
-        )
+        raise UsageError(f"depth {tuple(depth)}: expected four counts of units, each at least 1, such as (3, 4, 6, 3)")
 
 
 def _stem(in_channels: int) -> nn.Sequential:
@@ -139,9 +133,7 @@ def _stem(in_channels: int) -> nn.Sequential:
 
 
 def _stage(in_channels: int, out_channels: int, num_units: int, stride: Triple) -> nn.Sequential:
-    units: OrderedDict[str, nn.Module] = OrderedDict(
-        B01=Unit(in_channels, out_channels, stride, is_first=True)
-    )
+    units: OrderedDict[str, nn.Module] = OrderedDict(B01=Unit(in_channels, out_channels, stride, is_first=True))
     for number in range(2, num_units + 1):
         units[f"B{number:02d}"] = Unit(out_channels, out_channels, (1, 1, 1), is_first=False)
     return nn.Sequential(units)
