@@ -43,10 +43,11 @@ H264_WITH_B_FRAMES = {
     "flags": "+bitexact",
     "fflags": "+bitexact",
 }
-QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error")
+QUIET = ("-hide_banner", "-loglevel", "error", "-filter_threads", "1")
 
 
-def _along(axis: int, positions: Floats) -> Floats:
+def _along(axis: int, positions: NDArray[np.floating]) -> Floats:
+    """Move along one axis of the torus only: (T,) -> (T, 3)."""
     track = np.zeros((len(positions), 3))
     track[:, axis] = positions
     return track
@@ -73,7 +74,7 @@ def zoom_out(rng: np.random.Generator, num_frames: int) -> Floats:
 
 
 def shake(rng: np.random.Generator, num_frames: int) -> Floats:
-    """Swing sideways every 6 to 10 frames, by 8 to 15 % of the picture's width to each side."""
+    """Swing sideways every 6 to 10 frames, by 8 to 14 % of the picture's width to each side."""
     return _along(0, rng.uniform(0.07, 0.09) * np.sin(_draw_phases(rng, (6.0, 10.0), num_frames)))
 
 
@@ -214,21 +215,27 @@ def _write_video(out: Path, settings: SampleSettings, motion: str, index: int) -
 
 
 def write_h264(target: Path, frames: NDArray[np.uint8]) -> None:
-    """Write (T, H, W, 3) uint8 RGB as a camera would: H.264 with B-frames, yuv420p, BT.709 limited range.
+    """Write (T, H, W, 3) uint8 RGB as an ordinary file: H.264 with B-frames, yuv420p, BT.709 limited range.
 
-    The same frames give the same bytes. Raises MfcdError with ffmpeg's last words if it fails.
+    The same frames and the same ffmpeg give the same bytes. Raises MfcdError with ffmpeg's words if it fails.
     """
     height, width = frames.shape[1:3]
-    source = ffmpeg.input(
-        "pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=FRAMES_PER_SECOND, threads=1
-    )
     with _replacing(target) as temporary:
-        converted = source.filter("scale", **TO_BT709).filter("format", "yuv420p").filter("setparams", **TAGGED_BT709)
-        stream = converted.output(f"file:{temporary}", **H264_WITH_B_FRAMES)
-        command = ffmpeg.compile(stream.global_args(*QUIET), cmd=ffmpeg_binary(), overwrite_output=True)
+        command = _command(temporary, width, height)
         done = subprocess.run(command, input=frames.tobytes(), capture_output=True, check=False)  # noqa: S603
         if done.returncode:
-            last_words = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+            reason = "; ".join(done.stderr.decode(errors="replace").split("\n")[:3]) or f"status {done.returncode}"
             raise MfcdError(
-                f"{target}: ffmpeg failed ({' '.join(last_words) or done.returncode}); check the disk, then run again"
+                f"{target}: ffmpeg failed ({reason.strip('; ')}); check the disk and MFCD_FFMPEG, then run again"
             )
+
+
+def _command(target: Path, width: int, height: int) -> list[str]:
+    """The ffmpeg command that reads rgb24 frames from its stdin."""
+    frames = ffmpeg.input(
+        "pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=FRAMES_PER_SECOND, threads=1
+    )
+    converted = frames.filter("scale", **TO_BT709).filter("format", "yuv420p").filter("setparams", **TAGGED_BT709)
+    written = converted.output(f"file:{target}", **H264_WITH_B_FRAMES).global_args(*QUIET)
+    command: list[str] = ffmpeg.compile(written, cmd=ffmpeg_binary(), overwrite_output=True)
+    return command

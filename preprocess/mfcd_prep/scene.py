@@ -148,7 +148,7 @@ def _draw_outline(rng: np.random.Generator, side: int) -> Image:
     angle, lobes = np.arctan2(y, x)[..., None], np.arange(2, 6)
     heights = rng.uniform(0.0, 0.22, 4) / np.sqrt(lobes - 1)
     reach = 1.0 + (heights * np.cos(lobes * angle + rng.uniform(0.0, 2.0 * np.pi, 4))).sum(axis=2)
-    distance = reach * (OUTLINE_REACH / reach.max()) - np.hypot(x, y)
+    distance: Floats = reach * (OUTLINE_REACH / reach.max()) - np.hypot(x, y)
     return distance.astype(np.float32)
 
 
@@ -228,7 +228,7 @@ def _interpolate(image: Image, places: NDArray[np.floating], axis: int, edge: Li
     low = np.floor(places)
     part = (places - low).astype(np.float32).reshape((-1,) + (1,) * (image.ndim - 1 - axis))
     low_index = low.astype(np.int64)
-    sample = image.take(low_index, axis, mode=edge)
+    sample: Image = image.take(low_index, axis, mode=edge)
     sample += part * (image.take(low_index + 1, axis, mode=edge) - sample)
     return sample
 

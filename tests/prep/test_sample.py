@@ -115,7 +115,7 @@ def test_states_are_uniform_at_every_frame_in_every_class(motion: str) -> None:
 
 def draw_still(motion: str, index: int) -> NDArray[np.uint8]:
     """Frame 11, 23, 35 or 47 of a video of its own: (48, 48, 3)."""
-    t = 11 + 12 * (index % 4)
+    t = 11 + 12 * (index // 2 % 4)
     seed = [11, CLASSES.index(motion), index]
     return scene.render(seed, (48, 48), 1, lambda rng, _: MOTIONS[motion](rng, 48)[t : t + 1])[0]
 
@@ -147,12 +147,12 @@ def test_single_frames_carry_no_label() -> None:
     labels = np.array([CLASSES.index(motion) for motion, _ in videos])
     stills = np.stack([draw_still(*video) for video in videos])
     limit = CHANCE + 3 * np.sqrt(CHANCE * (1 - CHANCE) / (len(videos) // 2))
-    for ridge in (0.01, 0.1, 1.0):
-        accuracy = held_out_accuracy(np.stack([describe_still(still) for still in stills]), labels, ridge)
-        print(f"single frames, ridge {ridge}: {accuracy:.3f}, chance {CHANCE:.3f}, limit {limit:.3f}")  # noqa: T201
-        assert accuracy < limit
-    betrayed = (stills + 6.0 * labels[:, None, None, None]).clip(0, 255)  # the classifier is no fool
-    assert held_out_accuracy(np.stack([describe_still(still) for still in betrayed]), labels, 0.1) > limit + 0.1
+    features = np.stack([describe_still(still) for still in stills])
+    for ridge in (0.01, 0.1, 1.0):  # reached 0.152, 0.155, 0.153 when written; limit 0.212
+        assert held_out_accuracy(features, labels, ridge) < limit
+    betrayed = (stills + 10.0 * labels[:, None, None, None]).clip(0, 255)  # a label in the light would be found
+    features = np.stack([describe_still(still) for still in betrayed])
+    assert held_out_accuracy(features, labels, 0.1) > limit + 0.1
 
 
 def measure_motion(video: NDArray[np.uint8]) -> Floats:
@@ -186,11 +186,10 @@ def test_simple_motion_in_one_gop_tells_the_classes_apart() -> None:
     videos = [(motion, index) for motion in MOTIONS for index in range(40)]
     labels = np.array([CLASSES.index(motion) for motion, _ in videos])
     gops = [render_video(motion, [12, CLASSES.index(motion), index], (64, 64), 24)[12:] for motion, index in videos]
-    accuracy = held_out_accuracy(np.stack([measure_motion(gop) for gop in gops]), labels, 1e-3)
-    print(f"motion of one GOP: {accuracy:.3f}, chance {CHANCE:.3f}")  # noqa: T201
-    assert accuracy > 0.6
-    flipped = np.stack([measure_motion(gop[:, :, ::-1]) for gop in gops])
-    assert held_out_accuracy(flipped, labels, 1e-3) > 0.6
+    motion = np.stack([measure_motion(gop) for gop in gops])
+    assert held_out_accuracy(motion, labels, 1e-3) > 0.7  # reached 0.867 when written
+    motion[1::2] = [measure_motion(gop[:, :, ::-1]) for gop in gops[1::2]]
+    assert held_out_accuracy(motion, labels, 1e-3) > 0.7  # learnt as they are, asked in the mirror
 
 
 # Files

@@ -1,0 +1,298 @@
+"""A folder of videos to a folder of 12-frame GOPs: plan (what is to do), run, record, manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import xxhash
+
+from mfcd_core.catalog import OWN_FOLDER, read_catalog
+from mfcd_core.console import progress, warn
+from mfcd_core.errors import UsageError
+from mfcd_core.splits import is_split_file, parse_split_file, resolve_splits
+from mfcd_prep.jobs import Done, run_tasks
+from mfcd_prep.journal import Journal, read_journal
+from mfcd_prep.manifest import MANIFEST_NAME, VideoRecord, write_manifest
+from mfcd_prep.transcode import EncodeSettings, Transcoder, hash_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from mfcd_core.catalog import Catalog, Video
+    from mfcd_prep.jobs import Outcome
+
+__all__ = ["EncodePlan", "EncodeSettings", "EncodeSummary", "encode_videos", "plan_videos"]
+
+JOURNAL_NAME = "encode.jsonl"
+FOREIGN_SCRATCH_SECONDS = 24 * 3600.0
+
+
+class FileStat(NamedTuple):
+    """What tells, without reading it, that a file is likely the one that was seen before."""
+
+    bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One video as the journal holds it: the result, and everything that it depends on."""
+
+    settings: str
+    content: str
+    input: FileStat
+    output: FileStat | None
+    record: VideoRecord
+
+    def to_dict(self) -> dict[str, Any]:
+        """A record of the journal."""
+        key = {"id": self.record.id, "key": f"{self.settings}-{self.content}"}
+        return key | {"input": self.input, "output": self.output, "record": self.record.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        settings, _, content = values["key"].partition("-")
+        output = FileStat(*values["output"]) if values["output"] else None
+        return cls(settings, content, FileStat(*values["input"]), output, VideoRecord.from_dict(values["record"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Todo:
+    """A video that is to be encoded, why, and what the journal has of it."""
+
+    video: Video
+    why: str
+    previous: Entry | None
+
+
+@dataclass(frozen=True)
+class EncodePlan:
+    """What a run would do: `todo`, and the records that stand as they are."""
+
+    catalog: Catalog
+    todo: tuple[Todo, ...]
+    kept: tuple[VideoRecord, ...]
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How many videos are to do, by reason."""
+        return dict(Counter(todo.why for todo in self.todo))
+
+
+@dataclass(frozen=True)
+class EncodeSummary:
+    """What a run came to: videos by outcome, and what all of ENCODED holds now.
+
+    num_encoded, num_unchanged: good videos made now and before. failures: (id, reason), sorted.
+    damaged: (id, what is wrong) of videos that were kept. seconds: wall clock.
+    """
+
+    num_encoded: int
+    num_unchanged: int
+    failures: tuple[tuple[str, str], ...]
+    damaged: tuple[tuple[str, str], ...]
+    num_frames: int
+    num_gops: int
+    seconds: float
+
+    @property
+    def exit_status(self) -> int:
+        """0 all done, 1 some videos failed, 2 nothing usable."""
+        if self.num_encoded + self.num_unchanged == 0:
+            return 2
+        return 1 if self.failures else 0
+
+
+def encode_videos(
+    source: Path,
+    encoded: Path,
+    settings: EncodeSettings,
+    *,
+    videos_list: Path | None = None,
+    limit: int | None = None,
+    jobs: int = 1,
+    timeout_seconds: float | None = None,
+) -> EncodeSummary:
+    """Encode the videos of SOURCE that are not in ENCODED yet, and write ENCODED/manifest.jsonl at the end.
+
+    A video that fails costs itself. Every result is recorded as it comes; a run that is cut off goes on from there.
+
+    Raises:
+        UsageError: SOURCE or the list cannot be read, or there is no video.
+    """
+    start = time.monotonic()
+    plan = plan_videos(source, encoded, settings, videos_list, limit)
+    if plan.todo:
+        (encoded / MANIFEST_NAME).unlink(missing_ok=True)  # it speaks of files that are about to change
+    with _scratch(encoded) as scratch:
+        transcoder = Transcoder(plan.catalog.root, encoded, scratch, settings, timeout_seconds)
+        made = _run(plan.todo, transcoder, jobs)
+    write_manifest(encoded, settings.to_dict(), [*plan.kept, *made])
+    return _summary(plan.kept, made, time.monotonic() - start)
+
+
+def plan_videos(
+    source: Path, encoded: Path, settings: EncodeSettings, videos_list: Path | None = None, limit: int | None = None
+) -> EncodePlan:
+    """Find out what is to do, from the sources, the settings, the journal and the outputs; changes nothing."""
+    catalog = _find_videos(source, videos_list)
+    if encoded.resolve().is_relative_to(catalog.root):
+        raise UsageError(f"{encoded} lies in {source}, whose videos are read: give a folder outside of it")
+    if not catalog.videos:
+        raise UsageError(
+            f"{source} has no videos (left out: {dict(catalog.ignored) or 'nothing'}): expected class/video.mp4"
+        )
+    journal = read_journal(_own(encoded) / JOURNAL_NAME)
+    digest = _digest(settings)
+    todo, kept = [], []
+    for video in catalog.videos[:limit]:
+        entry = Entry.from_dict(journal[video.id]) if video.id in journal else None
+        input_now, output_now = _stat(catalog.root / video.path), _stat(encoded / f"{video.id}.mp4")
+        why = why_to_do(entry, digest, input_now, output_now)
+        if entry is None or why is not None:
+            todo.append(Todo(video, why or "", entry))
+        else:
+            kept.append(replace(entry.record, source=video.path, label=video.label))
+    return EncodePlan(catalog, tuple(todo), tuple(kept))
+
+
+def why_to_do(
+    entry: Entry | None, settings: str, input_now: FileStat | None, output_now: FileStat | None
+) -> str | None:
+    """Why a video is to be encoded, or None where the journal's entry stands; a failure stands too."""
+    if entry is None:
+        return "new"
+    if entry.settings != settings:
+        return "settings changed"
+    if entry.input != input_now:
+        return "input changed"
+    if entry.output != output_now and entry.record.status == "ok":
+        return "output changed or missing"
+    return None
+
+
+@dataclass(frozen=True)
+class EncodeWorker:
+    """The work of one task, in whatever process; what it returns is what the journal keeps."""
+
+    transcoder: Transcoder
+    settings: str
+
+    def __call__(self, todo: Todo) -> Entry:
+        """Encode one video, unless source and output still have the bytes that the journal knows."""
+        source = self.transcoder.root / todo.video.path
+        target = self.transcoder.encoded / f"{todo.video.id}.mp4"
+        input_now = _existing_stat(source)
+        content = hash_file(source, xxhash.xxh3_128())
+        if todo.previous is not None and self._still_holds(todo.previous, content, target):
+            return replace(todo.previous, input=input_now, output=_stat(target))
+        record = self.transcoder.transcode(todo.video)
+        return Entry(self.settings, content, input_now, _stat(target) if record.status == "ok" else None, record)
+
+    def _still_holds(self, previous: Entry, content: str, target: Path) -> bool:
+        if (previous.settings, previous.content) != (self.settings, content):
+            return False
+        if previous.record.status != "ok":
+            return True
+        return target.is_file() and hash_file(target, xxhash.xxh3_64()) == previous.record.xxh3_64
+
+
+def _run(todo: Sequence[Todo], transcoder: Transcoder, jobs: int) -> list[VideoRecord]:
+    made: list[VideoRecord] = []
+    num_failed = 0
+    worker = EncodeWorker(transcoder, _digest(transcoder.settings))
+    journal_path = _own(transcoder.encoded) / JOURNAL_NAME
+    with Journal(journal_path) as journal, progress("encode", len(todo), "videos") as advance:
+
+        def on_result(task: Todo, outcome: Outcome[Entry]) -> None:
+            nonlocal num_failed
+            if isinstance(outcome, Done):
+                journal.append(outcome.value.to_dict())
+                record = replace(outcome.value.record, source=task.video.path, label=task.video.label)
+            else:  # no verdict on the video: not recorded, so that the next run tries again
+                record = VideoRecord(task.video.id, task.video.path, task.video.label, reason=outcome.reason)
+            made.append(record)
+            num_failed += record.status != "ok"
+            advance(1, f"{num_failed} failed")
+
+        run_tasks(todo, worker, jobs, on_result)
+    return made
+
+
+def _find_videos(source: Path, videos_list: Path | None) -> Catalog:
+    """The catalog of a tree, of a list of `path label` lines, or of an official split file as published."""
+    if videos_list is None or not is_split_file(videos_list.name):
+        return read_catalog(source, videos_list)
+    catalog = read_catalog(source)
+    published = parse_split_file(videos_list.name, videos_list.read_text("utf-8"))
+    resolved = resolve_splits(published, [video.id for video in catalog.videos])
+    if resolved.unmatched:
+        warn(f"{len(resolved.unmatched)} entries of {videos_list.name} match no video, first {resolved.unmatched[0]!r}")
+    return catalog.restricted_to(
+        video_id for roles in resolved.splits.values() for ids in roles.values() for video_id in ids
+    )
+
+
+def _summary(kept: Sequence[VideoRecord], made: Sequence[VideoRecord], seconds: float) -> EncodeSummary:
+    videos = sorted([*kept, *made], key=lambda video: video.id)
+    good = [video for video in videos if video.status == "ok"]
+    return EncodeSummary(
+        num_encoded=sum(video.status == "ok" for video in made),
+        num_unchanged=sum(video.status == "ok" for video in kept),
+        failures=tuple((video.id, video.reason or "") for video in videos if video.status != "ok"),
+        damaged=tuple((video.id, video.damage) for video in good if video.damage),
+        num_frames=sum(video.num_frames or 0 for video in good),
+        num_gops=sum(video.num_gops or 0 for video in good),
+        seconds=seconds,
+    )
+
+
+@contextmanager
+def _scratch(encoded: Path) -> Iterator[Path]:
+    """A folder for unfinished files of this process; those of dead processes are removed."""
+    parent = _own(encoded) / "tmp"
+    parent.mkdir(parents=True, exist_ok=True)
+    for folder in parent.iterdir():
+        if _is_stale(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    scratch = parent / f"{socket.gethostname()}-{os.getpid()}"
+    scratch.mkdir(exist_ok=True)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _is_stale(folder: Path) -> bool:
+    """Whether the process that made a scratch folder is gone; on another machine, whether it is a day old."""
+    host, _, pid = folder.name.rpartition("-")
+    if host == socket.gethostname() and pid.isdecimal():
+        return int(pid) == os.getpid() or not Path("/proc", pid).exists()
+    return time.time() - folder.stat().st_mtime > FOREIGN_SCRATCH_SECONDS
+
+
+def _own(encoded: Path) -> Path:
+    return encoded / OWN_FOLDER
+
+
+def _digest(settings: EncodeSettings) -> str:
+    return xxhash.xxh3_64_hexdigest(json.dumps(settings.to_dict(), sort_keys=True).encode())
+
+
+def _existing_stat(path: Path) -> FileStat:
+    stat = path.stat()
+    return FileStat(stat.st_size, stat.st_mtime_ns)
+
+
+def _stat(path: Path) -> FileStat | None:
+    return _existing_stat(path) if path.is_file() else None

@@ -1,0 +1,62 @@
+"""The product's own corner of an output folder: journals, and unfinished files that no reader takes for done."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from mfcd_core.catalog import OWN_FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOREIGN_SCRATCH_SECONDS = 24 * 3600.0
+
+
+class FileStat(NamedTuple):
+    """What tells, without reading it, that a file is likely the one that was seen before."""
+
+    bytes: int
+    mtime_ns: int
+
+
+def file_stat(path: Path) -> FileStat | None:
+    """Size and time of a regular file, or None where there is none."""
+    if not path.is_file():
+        return None
+    stat = path.stat()
+    return FileStat(stat.st_size, stat.st_mtime_ns)
+
+
+def own_folder(output: Path) -> Path:
+    """Where journals and unfinished files of an output folder lie."""
+    return output / OWN_FOLDER
+
+
+@contextmanager
+def scratch_folder(output: Path) -> Iterator[Path]:
+    """A folder for unfinished files of this process; those of dead processes are removed."""
+    parent = own_folder(output) / "tmp"
+    parent.mkdir(parents=True, exist_ok=True)
+    for folder in parent.iterdir():
+        if _is_stale(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    scratch = parent / f"{socket.gethostname()}-{os.getpid()}"
+    scratch.mkdir(exist_ok=True)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _is_stale(folder: Path) -> bool:
+    """Whether the process that made a scratch folder is gone; on another machine, whether it is a day old."""
+    host, _, pid = folder.name.rpartition("-")
+    if host == socket.gethostname() and pid.isdecimal():
+        return int(pid) == os.getpid() or not Path("/proc", pid).exists()
+    return time.time() - folder.stat().st_mtime > FOREIGN_SCRATCH_SECONDS

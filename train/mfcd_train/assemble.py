@@ -1,0 +1,199 @@
+"""From a batch of stored planes to normalised clips, on the device, in batched tensor operations (DESIGN 2, 5).
+
+Inside, a picture is planar, (N, C, H, W), and a run of pictures (N, C, T, H, W).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F  # noqa: N812 - the name that every PyTorch reader knows
+
+from mfcd_core.clip import CLIP_FORMATS, MOTION_SCALE, RGB_MEAN, RGB_SCALE
+from mfcd_core.planes import CB_TO_B, CB_TO_G, CR_TO_G, CR_TO_R, LUMA_GAIN, PIXEL_FORMATS, Plane
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from mfcd_core.store.settings import StoreSettings
+    from mfcd_train.loader import Batch
+
+FRACTION = 8192  # of the fixed-point coefficients of mfcd_core.planes
+
+
+@dataclass(frozen=True)
+class Assembler:
+    """Builds clips of a store: frames resized to squares of `frame_size` pixels, then cropped to `crop_size`."""
+
+    settings: StoreSettings
+    frame_size: int
+    crop_size: int
+    residual_offset: float = 0.0
+
+    def __call__(self, batch: Batch, formats: Sequence[str]) -> dict[str, Tensor]:
+        """Clips by format from the same GOPs, crops and flips, each (N, C, T, crop, crop) float32, normalised.
+
+        `rgb` is rebuilt by Eq. 2; a flip negates dx of `motion`. Frames that need no resizing are cropped first.
+        """
+        crops = self._crops(batch)
+        early = (self.settings.height_px, self.settings.width_px) == (self.frame_size, self.frame_size)
+        window = crops if early else _Window.whole(self.settings, len(batch.labels))
+        gop = _PlanarGop(batch, self.settings, window)
+        clips = {}
+        for name in formats:
+            clip = self._slots(gop, name)
+            if not early:
+                clip = crops.cut(self._resize(clip, name), 0)
+            clips[name] = _normalise(_flip(clip, batch, name), name)
+        return clips
+
+    def _crops(self, batch: Batch) -> _Window:
+        """Corners at even places, so that chroma is cropped with luma."""
+        room = (self.frame_size - self.crop_size) // 2
+        tops, lefts = ((place * room).round().astype(int) * 2 for place in (batch.draws.top, batch.draws.left))
+        return _Window(tops.tolist(), lefts.tolist(), self.crop_size, self.crop_size)
+
+    def _slots(self, gop: _PlanarGop, name: str) -> Tensor:
+        clip_format = CLIP_FORMATS[name]
+        source = {"frames": gop.frames, "residual": gop.residual, "motion": gop.motion}[clip_format.source]
+        return torch.cat(clip_format.slots(gop.iframe(), source(), self.residual_offset), dim=2)
+
+    def _resize(self, clip: Tensor, name: str) -> Tensor:
+        height, width = clip.shape[-2:]
+        size = (self.frame_size, self.frame_size)
+        resized = F.interpolate(clip.flatten(1, 2), size, mode="bilinear", antialias=True).unflatten(1, clip.shape[1:3])
+        if CLIP_FORMATS[name].source == "motion":
+            resized *= torch.tensor([size[0] / height, size[1] / width], device=clip.device).view(2, 1, 1, 1)
+        return resized
+
+
+@dataclass(frozen=True)
+class _Window:
+    """One rectangle of pixels a sample: its corners, and the size that all share."""
+
+    tops: list[int]
+    lefts: list[int]
+    height: int
+    width: int
+
+    @classmethod
+    def whole(cls, settings: StoreSettings, num_samples: int) -> _Window:
+        return cls([0] * num_samples, [0] * num_samples, settings.height_px, settings.width_px)
+
+    def cut(self, images: Tensor, shift: int) -> Tensor:
+        """Cut it out of (N, ..., H, W), subsampled by 2^shift."""
+        height, width = self.height >> shift, self.width >> shift
+        if images.shape[-2:] == (height, width):
+            return images
+        corners = zip(self.tops, self.lefts, strict=True)
+        return torch.stack(
+            [
+                image[..., top >> shift : (top >> shift) + height, left >> shift : (left >> shift) + width]
+                for image, (top, left) in zip(images, corners, strict=True)
+            ]
+        )
+
+
+class _PlanarGop:
+    """The GOPs of a batch within a window: what they hold in RGB levels, float32."""
+
+    def __init__(self, batch: Batch, settings: StoreSettings, window: _Window) -> None:
+        self._batch = batch
+        self._window = window
+        self._step = settings.residual_step
+        self._planes = PIXEL_FORMATS[settings.pixel_format]
+
+    def iframe(self) -> Tensor:
+        """U_0, (N, 3, 1, H, W)."""
+        planes = {
+            p.name: self._window.cut(self._stored("iframe", p), p.subsampling_shift).unsqueeze(2) for p in self._planes
+        }
+        return _frames_to_rgb(planes)
+
+    def residual(self) -> Tensor:
+        """R_t = A R_yuv, clamped to -255..255, (N, 3, T, H, W)."""
+        return _residuals_to_rgb({p.name: self._residual(p) for p in self._planes})
+
+    def frames(self) -> Tensor:
+        """U_t = U_0(p - D_t) + R_t (Eq. 2), clamped to 0..255 plane by plane, (N, 3, T, H, W)."""
+        motion = self._motion()
+        planes = {}
+        for plane in self._planes:
+            warped = self._warp(self._stored("iframe", plane), motion, plane.subsampling_shift)
+            planes[plane.name] = (warped + self._residual(plane)).clamp_(0, 255)
+        return _frames_to_rgb(planes)
+
+    def motion(self) -> Tensor:
+        """D_t in pixels, (N, 2, T, H, W), order (dy, dx)."""
+        return self._motion().float().transpose(1, 2)
+
+    def _motion(self) -> Tensor:
+        return self._window.cut(self._batch.planes["motion"], 0)
+
+    def _stored(self, kind: str, plane: Plane) -> Tensor:
+        """A plane as stored, made planar: (N, C, h, w), or (N, T, C, h, w)."""
+        stored = self._batch.planes[f"{kind}/{plane.name}"]
+        if plane.interleaved:
+            return stored.movedim(-1, -3)
+        return stored.unsqueeze(-3) if plane.num_channels == 1 else stored
+
+    def _residual(self, plane: Plane) -> Tensor:
+        stored = self._window.cut(self._stored("residual", plane), plane.subsampling_shift)
+        return stored.transpose(1, 2).float() * self._step
+
+    def _warp(self, iframe: Tensor, motion: Tensor, shift: int) -> Tensor:
+        """U_0(p - D_t(p)) within the window, (N, C, T, h, w); look-ups of subsampled planes as DESIGN 2 has them."""
+        every = 1 << shift
+        tops, lefts = (torch.tensor(c, device=motion.device) for c in (self._window.tops, self._window.lefts))
+        down = torch.arange(0, self._window.height, every, device=motion.device).view(-1, 1)
+        right = torch.arange(0, self._window.width, every, device=motion.device)
+        rows = tops.view(-1, 1, 1, 1) + down - motion[:, :, 0, ::every, ::every]
+        columns = lefts.view(-1, 1, 1, 1) + right - motion[:, :, 1, ::every, ::every]
+        look_up = (rows >> shift) * iframe.shape[-1] + (columns >> shift)
+        places = look_up.flatten(1).unsqueeze(1).expand(-1, iframe.shape[1], -1)
+        return iframe.float().flatten(2).gather(2, places).unflatten(2, look_up.shape[1:])
+
+
+def _frames_to_rgb(planes: dict[str, Tensor]) -> Tensor:
+    """RGB levels of frames, (N, 3, T, H, W), each product floored as FFmpeg's converter does."""
+    if "rgb" in planes:
+        return planes["rgb"].float()
+    luma = ((planes["luma"] - 16.0) * (LUMA_GAIN / FRACTION)).floor_()
+    blue, red = (planes["chroma"] - 128.0).split(1, dim=1)
+    green = (blue * (CB_TO_G / FRACTION)).floor_() + (red * (CR_TO_G / FRACTION)).floor_()
+    chroma = torch.cat([(red * (CR_TO_R / FRACTION)).floor_(), green, (blue * (CB_TO_B / FRACTION)).floor_()], dim=1)
+    return _add_chroma(luma, chroma).clamp_(0, 255)
+
+
+def _residuals_to_rgb(planes: dict[str, Tensor]) -> Tensor:
+    """The linear part of the conversion, (N, 3, T, H, W), clamped to -255..255."""
+    if "rgb" in planes:
+        return planes["rgb"]
+    blue, red = planes["chroma"].split(1, dim=1)
+    chroma = torch.cat([red * CR_TO_R, blue * CB_TO_G + red * CR_TO_G, blue * CB_TO_B], dim=1) / FRACTION
+    return _add_chroma(planes["luma"] * (LUMA_GAIN / FRACTION), chroma).clamp_(-255, 255)
+
+
+def _add_chroma(luma: Tensor, chroma: Tensor) -> Tensor:
+    """Sum of luma (N, 1, T, H, W) and chroma (N, 3, T, H/2, W/2), whose samples cover 2x2 pixels each."""
+    quads = luma.unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2))
+    return (quads + chroma.unsqueeze(-1).unsqueeze(-3)).flatten(-2).flatten(-3, -2)
+
+
+def _flip(clip: Tensor, batch: Batch, name: str) -> Tensor:
+    flip = torch.from_numpy(batch.draws.flip).to(clip.device).view(-1, 1, 1, 1, 1)
+    mirrored = clip.flip(-1)
+    if CLIP_FORMATS[name].source == "motion":
+        mirrored[:, 1].neg_()
+    return torch.where(flip, mirrored, clip)
+
+
+def _normalise(clip: Tensor, name: str) -> Tensor:
+    if CLIP_FORMATS[name].source == "motion":
+        return clip * MOTION_SCALE
+    mean = torch.tensor(RGB_MEAN, device=clip.device).view(3, 1, 1, 1)
+    return (clip - mean) * RGB_SCALE

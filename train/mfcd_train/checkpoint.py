@@ -1,0 +1,57 @@
+"""Checkpoints that are whole or absent, and read without executing anything they contain."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mfcd_core.atomic import replacing
+from mfcd_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import nn
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far training has come: whole epochs, batches of the next one, and steps in all."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+
+
+def save_checkpoint(folder: Path, model: Mapping[str, Any], optimizer: Mapping[str, Any], progress: Progress) -> None:
+    """Write the checkpoint of a run: durable once it has its name."""
+    state = {"model": dict(model), "optimizer": dict(optimizer), "progress": vars(progress)}
+    with replacing(folder / CHECKPOINT) as part:
+        torch.save(state, part)
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any]:
+    """Read the checkpoint of a run. Raises UsageError where there is none or it cannot be read."""
+    path = folder / CHECKPOINT
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UsageError(f"{folder}: no {CHECKPOINT}; expected a run of mfcd-train") from None
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        raise UsageError(f"{path}: not a readable checkpoint ({error}); train again") from None
+    return state
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Any], origin: str) -> None:
+    """Load every tensor of `weights`, strictly. Raises UsageError naming what does not fit."""
+    own = model.state_dict()
+    wrong = sorted(set(own) ^ set(weights)) + [n for n in own if n in weights and own[n].shape != weights[n].shape]
+    if wrong:
+        raise UsageError(f"weights of {origin} do not fit: {len(wrong)} tensors differ, the first is {wrong[0]!r}")
+    model.load_state_dict(weights)

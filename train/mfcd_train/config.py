@@ -1,0 +1,193 @@
+"""Recipes: one frozen dataclass a section is the one place for names, defaults, ranges and help."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import dataclass, field, fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mfcd_core.clip import CLIP_FORMATS
+from mfcd_core.errors import UsageError
+from mfcd_train.losses import HINT_REDUCTIONS, SOFT_DIRECTIONS
+from mfcd_train.schedule import SCHEDULES
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+
+def key(default: Any, help_text: str, low: float = 0.0, high: float = float("inf"), one_of: Collection[str] = ()) -> Any:  # noqa: ANN401
+    """A recipe key: default, help, and what values are allowed."""
+    return field(default=default, metadata={"help": help_text, "low": low, "high": high, "one_of": tuple(one_of)})
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """What the network is fed."""
+
+    clip_format: str = key("augmented", "clip format", one_of=CLIP_FORMATS)
+    frame_size: int = key(256, "side to which frames are resized, pixels", 16)
+    crop_size: int = key(224, "side of the crop, pixels", 16)
+    flip: float = key(0.5, "probability of a horizontal flip in training", 0, 1)
+    residual_offset: float = key(0.0, "added to residuals: 0 as printed, 128 as in the authors' code", 0, 255)
+    batch_size: int = key(32, "clips a step", 1)
+    split: str = key("", "name of the split in the store; empty: its first one")
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """The network."""
+
+    width: float = key(1.0, "factor on the channels of the stages", 1 / 12)
+    depth: tuple[int, ...] = key((3, 4, 6, 3), "units of the four stages", 1)
+
+
+@dataclass(frozen=True)
+class OptimRecipe:
+    """SGD and its schedule."""
+
+    learning_rate: float = key(0.005, "learning rate at its highest")
+    momentum: float = key(0.9, "momentum of SGD", 0, 1)
+    nesterov: bool = key(default=True, help_text="Nesterov's momentum")
+    weight_decay: float = key(1e-4, "weight decay")
+    epochs: int = key(30, "epochs; each draws one GOP of every video", 1)
+    schedule: str = key("step", "how the learning rate falls", one_of=SCHEDULES)
+    milestones: tuple[int, ...] = key((15, 25), "epochs after which `step` multiplies by gamma", 0)
+    gamma: float = key(0.1, "factor of `step`", 0, 1)
+    warmup_epochs: float = key(0.0, "epochs of linear warm-up")
+
+
+@dataclass(frozen=True)
+class DistillRecipe:
+    """Losses that make a student mimic its teacher (Eq. 5-8); both weights 0: no teacher."""
+
+    hint_weight: float = key(0.0, "lambda 1 of Eq. 8")
+    hint_reduction: str = key("mean", "reduction of Eq. 5", one_of=HINT_REDUCTIONS)
+    soft_weight: float = key(0.0, "lambda 2 of Eq. 8")
+    soft_direction: str = key("student-teacher", "direction of Eq. 6", one_of=SOFT_DIRECTIONS)
+    temperature: float = key(4.0, "tau of Eq. 6", 1e-3)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether any term compares with a teacher."""
+        return self.hint_weight > 0 or self.soft_weight > 0
+
+
+@dataclass(frozen=True)
+class RunRecipe:
+    """How the run goes, without effect on what is learnt in exact arithmetic."""
+
+    precision: str = key("32-true", "arithmetic", one_of=PRECISIONS)
+    num_threads: int = key(0, "torch threads on a CPU; 0: one a core", 0)
+    loader_threads: int = key(2, "threads that read and decompress", 1)
+    validate_every: int = key(1, "epochs between validations; the last one always", 1)
+    checkpoint_seconds: float = key(300.0, "seconds between checkpoints within an epoch", 1)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what is trained. Unknown keys and values out of range raise UsageError."""
+
+    data: DataRecipe = field(default_factory=DataRecipe)
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    optim: OptimRecipe = field(default_factory=OptimRecipe)
+    distill: DistillRecipe = field(default_factory=DistillRecipe)
+    run: RunRecipe = field(default_factory=RunRecipe)
+
+    def __post_init__(self) -> None:
+        if self.data.crop_size > self.data.frame_size:
+            raise UsageError(
+                f"data.crop_size {self.data.crop_size}: expected at most data.frame_size {self.data.frame_size}"
+            )
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Plain values for TOML and JSON."""
+        return {section: _plain(getattr(self, section)) for section in SECTIONS}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """Parse nested values. Raises UsageError naming the nearest known key."""
+        recipe = cls()
+        for section, keys in values.items():
+            _known(section, SECTIONS, "section")
+            if not isinstance(keys, dict):
+                raise UsageError(f"recipe section {section!r} is {keys!r}: expected a table of keys")
+            recipe = replace(recipe, **{section: _parse(getattr(recipe, section), section, keys)})
+        return recipe
+
+
+SECTIONS = tuple(f.name for f in fields(Recipe))
+
+
+def _plain(section: Any) -> dict[str, Any]:  # noqa: ANN401
+    values = {f.name: getattr(section, f.name) for f in fields(section)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _parse(section: Any, name: str, values: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    known = {f.name: f for f in fields(section)}
+    parsed = {}
+    for entry, value in values.items():
+        _known(entry, known, f"key of [{name}]")
+        parsed[entry] = _checked(f"{name}.{entry}", value, getattr(section, entry), known[entry].metadata)
+    return replace(section, **parsed)
+
+
+def _checked(name: str, value: Any, default: Any, allowed: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    if isinstance(default, tuple):
+        if not isinstance(value, list | tuple):
+            raise UsageError(f"{name} is {value!r}: expected a list, such as {list(default)}")
+        return tuple(_checked(name, item, default[0], allowed) for item in value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not type(default):
+        raise UsageError(f"{name} is {value!r}: expected {type(default).__name__}, such as {default!r}")
+    if allowed["one_of"] and value not in allowed["one_of"]:
+        raise UsageError(f"{name} is {value!r}: expected one of {', '.join(allowed['one_of'])}")
+    if isinstance(value, int | float) and not allowed["low"] <= value <= allowed["high"]:
+        raise UsageError(f"{name} is {value!r}: expected {allowed['low']:g} to {allowed['high']:g}")
+    return value
+
+
+def _known(name: str, names: Iterable[str], what: str) -> None:
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1, 0.0)
+        raise UsageError(f"recipe has no {what} {name!r}: did you mean {near[0]!r}?")
+
+
+def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a shipped recipe by name or a TOML file by path, then apply `section.key=value` overrides.
+
+    Raises UsageError for an unknown recipe, key or value.
+    """
+    values = _read(name)
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        section, dot, entry = path.strip().partition(".")
+        if not (equals and dot):
+            raise UsageError(f"--set {override!r}: expected section.key=value, such as optim.epochs=10")
+        values.setdefault(section, {})[entry] = _parse_value(text.strip())
+    return Recipe.from_dict(values)
+
+
+def _read(name: str) -> dict[str, Any]:
+    shipped = resources.files("mfcd_train") / "recipes"
+    names = sorted(entry.name.removesuffix(".toml") for entry in shipped.iterdir() if entry.name.endswith(".toml"))
+    try:
+        text = (shipped / f"{name}.toml" if name in names else Path(name)).read_text(encoding="utf-8")
+        return tomllib.loads(text)
+    except FileNotFoundError:
+        raise UsageError(f"recipe {name!r}: expected a TOML file or one of {', '.join(names)}") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"recipe {name!r} cannot be read: {error}") from None
+
+
+def _parse_value(text: str) -> Any:  # noqa: ANN401
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

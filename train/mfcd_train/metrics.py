@@ -1,0 +1,23 @@
+"""Accuracy of clips and videos."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def topk_accuracy(scores: NDArray[np.float32], labels: NDArray[np.int64], k: int) -> float:
+    """Share of rows of `scores` (n, classes) whose label (n,) is among the k highest; ties count against the label."""
+    own = scores[np.arange(len(labels)), labels][:, None]
+    rank = (scores >= own).sum(1) - 1
+    return float((rank < k).mean())
+
+
+def video_scores(clip_scores: NDArray[np.float32], clips: int) -> NDArray[np.float32]:
+    """Mean of the softmax of each video's `clips` consecutive rows: (videos * clips, classes) to (videos, classes)."""
+    means: NDArray[np.float32] = clip_scores.reshape(-1, clips, clip_scores.shape[1]).mean(1)
+    return means

@@ -1,0 +1,99 @@
+"""A run folder: what was asked, with which versions, and what was measured."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+
+from mfcd_core.atomic import replacing
+from mfcd_core.errors import UsageError
+from mfcd_train.config import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mfcd_core.store import Store
+
+RECIPE, RUN, METRICS, EVALUATION = "recipe.toml", "run.json", "metrics.jsonl", "evaluation.json"
+PACKAGES = ("mfcd", "torch", "lightning-fabric", "numpy", "zstandard")
+
+
+@dataclass(frozen=True)
+class RunLog:
+    """A run folder that was opened for its recipe: same command again finds the same folder and goes on."""
+
+    folder: Path
+    recipe: Recipe
+    facts: Mapping[str, Any]
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in the order of the logits."""
+        names: list[str] = self.facts["classes"]
+        return names
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add one line to metrics.jsonl."""
+        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All records; a line torn by a kill is left out."""
+        path = self.folder / METRICS
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def forget_after(self, step: int) -> None:
+        """Drop the records of steps that a resumed run takes again."""
+        kept = [record for record in self.read_metrics() if record["step"] <= step]
+        with replacing(self.folder / METRICS) as part:
+            part.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+
+
+def begin_run(folder: Path, recipe: Recipe, store: Store, seed: int, origin: Mapping[str, str | None]) -> RunLog:
+    """Open `folder` for this recipe, store, seed and origin of weights (`teacher`, `init`), or find it so.
+
+    Raises UsageError where the folder holds a run of something else, naming the difference.
+    """
+    facts = {
+        "seed": seed,
+        **origin,
+        "store": str(store.path.resolve()),
+        "store_checksum": store.checksum,
+        "store_settings": store.settings.to_dict(),
+        "classes": list(store.classes),
+    }
+    if (folder / RUN).exists():
+        run = open_run(folder)
+        _require_same(folder, run, recipe, facts)
+        return run
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / RECIPE) as part:
+        part.write_text(tomli_w.dumps(recipe.to_dict()), encoding="utf-8")
+    versions = {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+    with replacing(folder / RUN) as part:
+        part.write_text(json.dumps({**facts, "versions": versions}, indent=1) + "\n", encoding="utf-8")
+    return open_run(folder)
+
+
+def open_run(folder: Path) -> RunLog:
+    """Open a run folder. Raises UsageError where it is none."""
+    try:
+        facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UsageError(f"{folder}: no readable {RUN}; expected the folder of a run of mfcd-train") from None
+    return RunLog(folder, load_recipe(str(folder / RECIPE)), facts)
+
+
+def _require_same(folder: Path, run: RunLog, recipe: Recipe, facts: Mapping[str, Any]) -> None:
+    differing = [name for name, value in facts.items() if name != "store" and run.facts.get(name) != value]
+    old, new = run.recipe.to_dict(), recipe.to_dict()
+    differing += [f"{section}.{name}" for section in new for name in new[section] if old[section][name] != new[section][name]]
+    if differing:
+        raise UsageError(f"{folder} holds a run with another {', '.join(differing)}; choose another --out")

@@ -1,0 +1,149 @@
+"""`mfcd-train`: from a store and a recipe to a run folder with a trained network."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import torch
+from lightning_fabric import Fabric
+
+from mfcd_core.clip import CLIP_FORMATS
+from mfcd_core.console import main_of, print_json, say
+from mfcd_core.errors import UsageError
+from mfcd_core.store import Store
+from mfcd_train.checkpoint import CHECKPOINT, Progress, load_checkpoint, load_weights
+from mfcd_train.config import Recipe, load_recipe
+from mfcd_train.models.mfnet3d import MFNet3D
+from mfcd_train.runlog import RunLog, begin_run, open_run
+from mfcd_train.trainer import TEACHER_FORMAT, Trainer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@click.command("mfcd-train", context_settings={"show_default": True})
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--recipe", required=True, help="Name of a shipped recipe, or a TOML file.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command again resumes.")
+@click.option("--teacher", type=click.Path(path_type=Path), help="Run that the student mimics.")
+@click.option("--init", help="Run whose weights to start from, or `none`. Default: the teacher, if there is one.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one recipe key, as in optim.epochs=10.")
+@click.option("--device", default="auto", help="auto, cpu or cuda.")
+@click.option("--seed", default=0, help="Seed of weights, order, crops and flips.")
+@click.option("--json", "as_json", is_flag=True, help="Print a summary on stdout.")
+def cli(  # noqa: PLR0913 - one parameter an option
+    store: Path,
+    recipe: str,
+    out: Path,
+    teacher: Path | None,
+    init: str | None,
+    overrides: tuple[str, ...],
+    device: str,
+    seed: int,
+    as_json: bool,  # noqa: FBT001
+) -> int:
+    """Train MFNet-3D on STORE as a recipe says, into the run folder --out.
+
+    A teacher sees the RGB rebuilt from the store; a student sees the compressed clip and mimics its teacher.
+    """
+    opened, resolved = Store(store), load_recipe(recipe, overrides)
+    _check_teacher(resolved, teacher)
+    origin = {"teacher": _resolved(teacher), "init": init or _resolved(teacher)}
+    run = begin_run(out, resolved, opened, seed, origin)
+    fabric = build_fabric(resolved, device)
+    progress = train(run, opened, fabric)
+    metrics = run.read_metrics()
+    if as_json:
+        print_json({"run": str(out), "epochs": progress.epoch, "steps": progress.step, **(metrics[-1] if metrics else {})})
+    return 0
+
+
+def _resolved(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())
+
+
+def _check_teacher(recipe: Recipe, teacher: Path | None) -> None:
+    if recipe.distill.needs_teacher and teacher is None:
+        raise UsageError("the recipe has distill weights above 0: expected --teacher RUN, a run of a teacher recipe")
+    if teacher is not None and not recipe.distill.needs_teacher:
+        raise UsageError("--teacher given, but distill.hint_weight and distill.soft_weight are 0: expected a student recipe")
+
+
+def build_fabric(recipe: Recipe, device: str) -> Fabric:
+    """One device and a precision; on a CPU also the number of threads."""
+    torch.set_num_threads(recipe.run.num_threads or len(os.sched_getaffinity(0)))
+    torch.backends.cudnn.benchmark = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fabric = Fabric(accelerator=device, devices=1, precision=recipe.run.precision)
+    fabric.launch()
+    return fabric
+
+
+def build_model(recipe: Recipe, num_classes: int) -> MFNet3D:
+    """The recipe's network, in the memory order that 3D convolutions like best."""
+    depth = recipe.model.depth
+    if len(depth) != 4:
+        raise UsageError(f"model.depth {list(depth)}: expected four numbers of units, such as [3, 4, 6, 3]")
+    channels = CLIP_FORMATS[recipe.data.clip_format].num_channels
+    model = MFNet3D(num_classes, recipe.model.width, (depth[0], depth[1], depth[2], depth[3]), channels)
+    return model.to(memory_format=torch.channels_last_3d)
+
+
+def train(run: RunLog, store: Store, fabric: Fabric) -> Progress:
+    """Begin or resume `run` and bring it to its last epoch."""
+    fabric.seed_everything(int(run.facts["seed"]), verbose=False)
+    recipe = run.recipe
+    model = build_model(recipe, len(store.classes))
+    optim = recipe.optim
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        optim.learning_rate,
+        momentum=optim.momentum,
+        weight_decay=optim.weight_decay,
+        nesterov=optim.nesterov,
+    )
+    progress = Progress()
+    if (run.folder / CHECKPOINT).exists():
+        state = load_checkpoint(run.folder)
+        load_weights(model, state["model"], str(run.folder))
+        optimizer.load_state_dict(state["optimizer"])
+        progress = Progress(**state["progress"])
+        say(f"resuming {run.folder} at epoch {progress.epoch} of {optim.epochs}, step {progress.step}")
+    else:
+        _initialise(model, run)
+    teacher = _load_teacher(run, store, fabric) if recipe.distill.needs_teacher else None
+    wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
+    wrapped.mark_forward_method("forward_with_hints")
+    Trainer(fabric, store, run, wrapped, wrapped_optimizer, teacher).fit(progress)
+    return progress
+
+
+def _initialise(model: nn.Module, run: RunLog) -> None:
+    init = run.facts["init"]
+    if init is None or init == "none":
+        say("starting from random weights")
+        return
+    load_weights(model, load_checkpoint(Path(init))["model"], init)
+    say(f"starting from the weights of {init}")
+
+
+def _load_teacher(run: RunLog, store: Store, fabric: Fabric) -> nn.Module:
+    folder = Path(run.facts["teacher"])
+    teacher_run = open_run(folder)
+    if teacher_run.classes != list(store.classes):
+        raise UsageError(f"teacher {folder} knows {len(teacher_run.classes)} other classes: expected {len(store.classes)}")
+    if teacher_run.recipe.data.clip_format != TEACHER_FORMAT:
+        raise UsageError(f"teacher {folder} was trained on {teacher_run.recipe.data.clip_format} clips, expected rgb")
+    teacher = build_model(teacher_run.recipe, len(store.classes))
+    load_weights(teacher, load_checkpoint(folder)["model"], str(folder))
+    wrapped = fabric.setup_module(teacher.requires_grad_(requires_grad=False).eval())
+    wrapped.mark_forward_method("forward_with_hints")
+    return wrapped
+
+
+main = main_of(cli)
