@@ -42,4 +42,5 @@ def blocks_from_vectors(vectors: NDArray[Any], trace: str) -> NDArray[np.int32]:
 
 def truncate_to_pixels(quarters: NDArray[np.int32]) -> NDArray[np.int32]:
     """Quarter pixels without their fraction, truncated toward zero."""
-    return (np.sign(quarters) * (np.abs(quarters) // QUARTER * QUARTER)).astype(np.int32)
+    whole: NDArray[np.int32] = np.sign(quarters) * (np.abs(quarters) // QUARTER * QUARTER)
+    return whole

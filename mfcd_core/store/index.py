@@ -74,7 +74,7 @@ class ShardEntry:
 class StoreIndex:
     """Everything of a store that is not pixels.
 
-    splits: per split name the roles of the videos: role -> (n,) int64 rows of `videos`.
+    splits: per split name the roles of the videos: role -> (n,) int64 rows of `videos`. checksum: of index.json as read.
     """
 
     settings: StoreSettings
@@ -83,6 +83,7 @@ class StoreIndex:
     videos: Videos
     splits: Mapping[str, Mapping[str, NDArray[np.int64]]]
     versions: Mapping[str, str]
+    checksum: str = ""
 
 
 def write_index(folder: Path, index: StoreIndex) -> None:
@@ -143,6 +144,7 @@ def read_index(folder: Path) -> StoreIndex:
         videos=videos,
         splits=splits,
         versions=document["versions"],
+        checksum=_document_checksum(document),
     )
 
 

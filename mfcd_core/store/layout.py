@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -51,17 +51,25 @@ class Shard:
     """What a shard says of itself: settings, rows of `/videos` and `/gops`, and each chunk's place in the file.
 
     places: (N, num_arrays, 2) int64, offset and size in bytes of every chunk as HDF5's own index has it.
+    ids: video ids in order. Raises ValueError where /gops does not list the GOPs that /videos counts, in order.
     """
 
     settings: StoreSettings
     videos: NDArray[Any]
     gops: NDArray[Any]
     places: NDArray[np.int64]
+    ids: list[str] = field(init=False)
 
-    @property
-    def ids(self) -> list[str]:
-        """Video ids in order."""
-        return [bytes(value).decode() for value in self.videos["id"]]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", [bytes(value).decode() for value in self.videos["id"]])
+        counts = self.videos["num_gops"].astype(np.int64)
+        first = counts.cumsum() - counts
+        if counts.sum() != len(self.gops) or not np.array_equal(self.videos["first_gop"], first):
+            raise ValueError(f"/videos counts other GOPs than the {len(self.gops)} of /gops")
+        video = np.repeat(np.arange(len(counts)), counts)
+        position = np.arange(len(self.gops)) - first[video]
+        if not (np.array_equal(self.gops["video"], video) and np.array_equal(self.gops["position"], position)):
+            raise ValueError("/gops does not list the GOPs that /videos counts")
 
 
 def write_shard_file(
@@ -73,9 +81,9 @@ def write_shard_file(
     """
     tree_bytes = BYTES_OF_TREE + BYTES_OF_TREE_PER_GOP * len(gops)
     with h5py.File(path, "w", libver=LIBVER, meta_block_size=tree_bytes) as file:
-        file.attrs["format"] = FORMAT
+        file.attrs["format"] = np.bytes_(FORMAT)
         file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["settings"] = json.dumps(settings.to_dict(), sort_keys=True)
+        file.attrs["settings"] = np.bytes_(json.dumps(settings.to_dict(), sort_keys=True))
         arrays = [_create_array(file, array, settings.level, len(gops)) for array in settings.stored_arrays()]
         stream = iter(chunks)
         for row in range(len(gops)):
@@ -127,21 +135,38 @@ def read_shard_file(path: Path) -> Shard:
         with h5py.File(path, "r", locking=False) as file:
             settings = _read_settings(path, file)
             arrays = [_open_array(path, file, array) for array in settings.stored_arrays()]
-            videos, gops = (_open_plain(path, file, name)[()] for name in ("videos", "gops"))
+            videos, gops = _read_table(path, file, "videos"), _read_table(path, file, "gops")
+            if gops.dtype != gop_dtype(len(arrays)) or videos.dtype != video_dtype(videos.dtype["id"].itemsize):
+                raise StoreError(f"{path.name}: tables of {videos.dtype} and {gops.dtype}; extract again")
             if any(len(array) != len(gops) for array in arrays):
                 raise StoreError(f"{path.name}: data sets of different length; extract again")
             return Shard(settings, videos, gops, _chunk_places(arrays, len(gops)))
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise StoreError(f"{path.name}: not a readable shard ({error}); extract or repair it") from None
 
 
 def _read_settings(path: Path, file: h5py.File) -> StoreSettings:
-    if file.attrs.get("format") != FORMAT:
+    if "format" not in file.attrs or _read_text(file, "format") != FORMAT:
         raise StoreError(f"{path.name}: an HDF5 file but not a shard of {FORMAT}")
     version = int(file.attrs["format_version"])
     if version > FORMAT_VERSION:
         raise StoreError(f"{path.name}: format version {version}, this reader knows {FORMAT_VERSION}; update mfcd")
-    return StoreSettings.from_dict(json.loads(file.attrs["settings"]))
+    return StoreSettings.from_dict(json.loads(_read_text(file, "settings")))
+
+
+def _read_text(file: h5py.File, name: str) -> str:
+    """A text of fixed length. Others lie in a heap without checksum: one flipped bit there and HDF5 never returns."""
+    if file.attrs.get_id(name).dtype.kind != "S":
+        raise ValueError(f"attribute {name} is {file.attrs.get_id(name).dtype}, expected text of fixed length")
+    return bytes(file.attrs[name]).decode()
+
+
+def _read_table(path: Path, file: h5py.File, name: str) -> NDArray[Any]:
+    table = _open_plain(path, file, name)
+    if table.chunks or table.ndim != 1 or table.id.get_storage_size() != len(table) * table.dtype.itemsize:
+        raise StoreError(f"{path.name}: /{name} is not a plain table, whole and without filters; refused")
+    rows: NDArray[Any] = table[()]
+    return rows
 
 
 def _open_plain(path: Path, file: h5py.File, name: str) -> Any:  # noqa: ANN401

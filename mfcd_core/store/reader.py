@@ -6,8 +6,8 @@ import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 import zstandard
@@ -32,7 +32,7 @@ class Store:
     """A store opened for reading; cheap to open, safe under threads, fork and spawn.
 
     settings: `StoreSettings`. classes: class names. videos: `Videos`, one row a video. splits: per split name, role ->
-    rows of `videos`. Raises StoreError or ChecksumError when the store is missing, of a higher version or damaged.
+    rows of `videos`. places: gops.npy, memory-mapped. checksum: of index.json. Raises StoreError or ChecksumError when the store is missing, of a higher version or damaged.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -44,8 +44,9 @@ class Store:
         self.splits: Mapping[str, Mapping[str, NDArray[np.int64]]] = index.splits
         self.shards = index.shards
         self.versions = index.versions
+        self.checksum = index.checksum
         self._arrays = self.settings.stored_arrays()
-        self._places = self._map_places()
+        self.places: NDArray[Any] = self._map_places()
         self._state = _ProcessState()
 
     def _map_places(self) -> NDArray[Any]:
@@ -57,7 +58,7 @@ class Store:
 
     def __repr__(self) -> str:
         size = f"{self.settings.width_px}x{self.settings.height_px}"
-        counts = f"{len(self.videos)} videos, {len(self._places)} GOPs of {size}, {len(self.classes)} classes"
+        counts = f"{len(self.videos)} videos, {len(self.places)} GOPs of {size}, {len(self.classes)} classes"
         return f"Store({self.path}: {counts})"
 
     def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
@@ -83,14 +84,14 @@ class Store:
 
     def shard_of(self, video: int) -> str:
         """File name of the shard that holds the video in row `video`."""
-        return self.shards[int(self._places[self.videos.first_gop[video]]["shard"])].name
+        return self.shards[int(self.places[self.videos.first_gop[video]]["shard"])].name
 
     def _to_gop(self, arrays: Mapping[str, NDArray[Any]], real_frames: int) -> Gop:
         names = [plane.name for plane in PIXEL_FORMATS[self.settings.pixel_format]]
         step = np.int16(self.settings.residual_step)
         return Gop(
-            iframe=MappingProxyType({name: arrays[f"iframe/{name}"] for name in names}),
-            residual=MappingProxyType({name: arrays[f"residual/{name}"].astype(np.int16) * step for name in names}),
+            iframe={name: arrays[f"iframe/{name}"] for name in names},
+            residual={name: arrays[f"residual/{name}"].astype(np.int16) * step for name in names},
             motion=arrays["motion"],
             real_frames=real_frames,
             pixel_format=self.settings.pixel_format,
@@ -101,7 +102,7 @@ class Store:
 
         Arrays that are left out at the end of a GOP (motion lies last) are not even read. Releases the GIL.
         """
-        place = self._places[row]
+        place = self.places[row]
         wanted = [(array.name in arrays) for array in self._arrays]
         num_chunks = len(wanted) - wanted[::-1].index(True)
         sizes = place["sizes"][:num_chunks].tolist()
@@ -135,7 +136,7 @@ class Store:
     def _where(self, row: int) -> str:
         video = int(np.searchsorted(self.videos.first_gop, row, side="right")) - 1
         gop_index = row - int(self.videos.first_gop[video])
-        shard = self.shards[int(self._places[row]["shard"])].name
+        shard = self.shards[int(self.places[row]["shard"])].name
         return f"{self.path / shard}: GOP {gop_index} of {str(self.videos.ids[video])!r}"
 
 
@@ -154,18 +155,17 @@ class _ProcessState:
     """Open shards and zstd contexts of one process; begun anew after a fork."""
 
     def __init__(self) -> None:
-        self._begin()
+        self.begin()
+        _STATES.add(self)
 
-    def _begin(self) -> None:
-        self._pid = os.getpid()
+    def begin(self) -> None:
+        """Start with nothing: of a forked child's memory, another thread may have been halfway through."""
         self._lock = threading.Lock()
         self._files: OrderedDict[Path, _OpenFile] = OrderedDict()
         self._local = threading.local()
 
     def open_file(self, path: Path) -> _OpenFile:
         """The open file of `path`, kept while it is among the last used."""
-        if self._pid != os.getpid():
-            self._begin()
         with self._lock:
             if path not in self._files:
                 self._files[path] = _OpenFile(path)
@@ -180,3 +180,14 @@ class _ProcessState:
             self._local.decompressor = zstandard.ZstdDecompressor()
         found: zstandard.ZstdDecompressor = self._local.decompressor
         return found
+
+
+_STATES: WeakSet[_ProcessState] = WeakSet()
+
+
+def _begin_anew() -> None:
+    for state in _STATES:
+        state.begin()
+
+
+os.register_at_fork(after_in_child=_begin_anew)

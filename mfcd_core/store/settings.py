@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +47,7 @@ class StoreSettings:
     residual_step: int = 2
     level: int = 1
     tail: str = "auto"
-    encoder: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    encoder: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("width_px", "height_px"):

@@ -92,9 +92,6 @@ def _check_tables(index: StoreIndex, number: int, shard: Shard) -> Iterator[Find
     for column in ("num_gops", "num_frames"):
         if not np.array_equal(shard.videos[column], getattr(index.videos, column)[rows]):
             yield Finding(f"other {column} than the index", shard=name)
-    expected = np.repeat(np.arange(len(shard.videos)), shard.videos["num_gops"])
-    if not np.array_equal(shard.gops["video"], expected):
-        yield Finding("/gops does not list the GOPs that /videos counts", shard=name)
 
 
 def _check_places(name: str, shard: Shard, number: int, places: NDArray[Any]) -> Iterator[Finding]:

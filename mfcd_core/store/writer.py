@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mfcd_core.store.settings import StoreSettings
+    from mfcd_core.store.settings import StoredArray, StoreSettings
 
 SPOOL_BYTES = 64 << 20
 
@@ -53,17 +53,17 @@ class ShardWriter:
 
     def add_gop(self, gop: Mapping[str, NDArray[Any]]) -> None:
         """Compress one GOP: arrays by the names of `StoreSettings.stored_arrays`, of their dtype and shape."""
-        chunks = [self._compress(gop[array.name], array.shape) for array in self._arrays]
+        chunks = [self._compress(gop[array.name], array) for array in self._arrays]
         for chunk in chunks:
             self._spool.write(chunk)
         position = len(self._gops) - self._video_start[0]
         sizes, checksums = [len(c) for c in chunks], [xxhash.xxh3_64_intdigest(c) for c in chunks]
         self._gops.append((len(self._videos), position, 0, sizes, checksums))
 
-    def _compress(self, array: NDArray[Any], shape: tuple[int, ...]) -> bytes:
-        if array.shape != shape:
-            raise ValueError(f"array of shape {array.shape}: expected {shape}")
-        return self._compressor.compress(np.ascontiguousarray(array).data)
+    def _compress(self, values: NDArray[Any], array: StoredArray) -> bytes:
+        if values.shape != array.shape or values.dtype != array.dtype:
+            raise ValueError(f"{array.name} is {values.dtype} {values.shape}: expected {array.dtype} {array.shape}")
+        return self._compressor.compress(np.ascontiguousarray(values).data)
 
     def end_video(self, video_id: str, num_frames: int, checksum: int) -> None:
         """Close the video whose GOPs were added since the last one."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from mfcd_core.errors import MfcdError
 from mfcd_core.store.verify import Finding
+from mfcd_prep.bitstream import opened, video_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,8 +47,8 @@ def audit_video(store: Store, row: int, path: Path) -> Iterator[Finding]:
 
 
 def _decode(path: Path, pixel_format: str) -> Iterator[Picture]:
-    with av.open(f"file:{path.absolute()}", options={"protocol_whitelist": "file"}) as container:
-        stream = container.streams.video[0]
+    with opened(path) as container:
+        stream = video_stream(container)
         stream.codec_context.options = {"flags2": "+export_mvs"}
         for frame in container.decode(stream):
             vectors = frame.side_data.get("MOTION_VECTORS")

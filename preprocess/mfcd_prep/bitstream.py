@@ -66,8 +66,8 @@ def probe(path: Path) -> SourceInfo:
     Raises:
         VideoError: it is no video, or has no video stream.
     """
-    with _opened(path) as container:
-        stream = _video_stream(container)
+    with opened(path) as container:
+        stream = video_stream(container)
         codec = stream.codec_context
         return SourceInfo(
             codec=codec.name,
@@ -94,8 +94,8 @@ def mpeg4_rate(rate: Fraction | None) -> Fraction:
 
 def count_frames_in_header(path: Path) -> int:
     """Frames that the container of an encoded video promises, without decoding one."""
-    with _opened(path) as container:
-        return _video_stream(container).frames
+    with opened(path) as container:
+        return video_stream(container).frames
 
 
 def read_picture_types(path: Path) -> str:
@@ -104,10 +104,16 @@ def read_picture_types(path: Path) -> str:
     Raises:
         VideoError: it cannot be opened or decoded to its end.
     """
-    with _opened(path) as container:
-        stream = _video_stream(container)
+    with opened(path) as container:
+        stream = video_stream(container)
         stream.codec_context.thread_count = 1
         return "".join(PictureType(frame.pict_type).name[:1] for frame in container.decode(stream))
+
+
+def count_packets(path: Path) -> int:
+    """Number of coded frames of the first video track, without decoding. Raises VideoError."""
+    with opened(path) as container:
+        return sum(1 for packet in container.demux(video_stream(container)) if packet.size)
 
 
 def check_gop_grid(types: str, gop_size: int) -> None:
@@ -126,10 +132,10 @@ def check_gop_grid(types: str, gop_size: int) -> None:
 def cut_to(source: Path, target: Path, num_frames: int) -> None:
     """Copy the first `num_frames` packets of an encoded video to `target`, as mp4; these are its first frames."""
     with (
-        _opened(source) as container,
+        opened(source) as container,
         av.open(_url(target), "w", "mp4", container_options={"fflags": "+bitexact"}) as out,
     ):
-        stream = _video_stream(container)
+        stream = video_stream(container)
         copy = out.add_stream_from_template(stream)
         copy.time_base = stream.time_base
         for index, packet in enumerate(container.demux(stream)):
@@ -140,7 +146,8 @@ def cut_to(source: Path, target: Path, num_frames: int) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[InputContainer]:
+def opened(path: Path) -> Iterator[InputContainer]:
+    """Open a video with no demuxer but real video containers and no protocol but files. Raises VideoError."""
     try:
         with av.open(_url(path), options=LOCAL_VIDEO_ONLY) as container:
             yield container
@@ -149,7 +156,7 @@ def _opened(path: Path) -> Iterator[InputContainer]:
         raise VideoError(f"cannot be read as a video: {reason}") from None
 
 
-def _video_stream(container: InputContainer) -> VideoStream:
+def video_stream(container: InputContainer) -> VideoStream:
     """The first video stream that is no cover picture."""
     for stream in container.streams.video:
         if not stream.disposition & ATTACHED_PICTURE:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -12,13 +11,13 @@ import click
 
 from mfcd_core.console import main_of, print_json, say
 from mfcd_prep.encode import encode_videos, plan_videos
+from mfcd_prep.options import jobs_option, json_option, list_pairs, printable
 from mfcd_prep.sample import write_samples
+from mfcd_prep.store_cli import extract, info, verify
 from mfcd_prep.transcode import TAILS, EncodeSettings
 
 if TYPE_CHECKING:
     from mfcd_prep.encode import EncodePlan, EncodeSummary
-
-MAX_LISTED = 20
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -35,16 +34,6 @@ def parse_rate(text: str) -> Fraction:
         return Fraction(text)
     except (ValueError, ZeroDivisionError):
         raise click.BadParameter(f"{text!r}: expected frames a second, as 30, 12.5 or 30000/1001") from None
-
-
-jobs_option = click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    default=os.cpu_count,
-    show_default="number of cores",
-    help="Processes at once.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="One machine-readable summary on stdout.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -153,29 +142,22 @@ def _show_plan(plan: EncodePlan, *, as_json: bool) -> int:
     say(f"would encode {len(plan.todo)} videos, {len(plan.kept)} stand as they are")
     for why, number in plan.reasons.items():
         say(f"{number:8d} {why}")
-    _list("would encode", [(todo.video.id, todo.why) for todo in plan.todo])
+    list_pairs("would encode", [(todo.video.id, todo.why) for todo in plan.todo])
     return 0
 
 
 def _show_summary(summary: EncodeSummary, encoded: Path) -> None:
-    _list("damaged, but kept", summary.damaged)
-    _list("failed", summary.failures)
+    list_pairs("damaged, but kept", summary.damaged)
+    list_pairs("failed", summary.failures)
     say(f"{summary.num_encoded:8d} encoded")
     say(f"{summary.num_unchanged:8d} unchanged")
     say(f"{len(summary.failures):8d} failed")
+    for reason, number in sorted(summary.ignored.items()):
+        say(f"{number:8d} left out: {printable(reason)}")
     say(f"{summary.num_gops} GOPs, {summary.num_frames} frames in {encoded} ({summary.seconds:.1f} s)")
 
 
-def _list(title: str, pairs: tuple[tuple[str, str], ...] | list[tuple[str, str]]) -> None:
-    for video_id, why in pairs[:MAX_LISTED]:
-        say(f"{title}: {_printable(video_id)}: {_printable(why)}")
-    if len(pairs) > MAX_LISTED:
-        say(f"{title}: {len(pairs) - MAX_LISTED} more, see the manifest")
-
-
-def _printable(text: str) -> str:
-    """A name as it is, unless it holds what would move a terminal's cursor."""
-    return text if text.isprintable() else repr(text)
-
+for command in (extract, verify, info):
+    cli.add_command(command)
 
 main = main_of(cli)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import av
 import numpy as np
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from mfcd_core.errors import VideoError
 from mfcd_core.motion import NO_BLOCKS, blocks_from_vectors
+from mfcd_prep.bitstream import opened, video_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import av
+    from av.video.plane import VideoPlane
     from numpy.typing import NDArray
 
 
@@ -41,30 +43,29 @@ def iter_frames(path: Path, pixel_format: str, trace: str) -> Iterator[DecodedFr
     Raises VideoError when the file cannot be opened or decoded, or its planes are not 8-bit YUV 4:2:0.
     """
     reformatter = VideoReformatter()
-    try:
-        with av.open(f"file:{path.absolute()}", options={"protocol_whitelist": "file"}) as container:
-            if not container.streams.video:
-                raise VideoError(f"{path}: no video stream")
-            stream = container.streams.video[0]
-            stream.thread_type = "NONE"
-            stream.codec_context.options = {"flags2": "+export_mvs"}
-            for frame in container.decode(stream):
-                yield _to_decoded(path, frame, pixel_format, trace, reformatter)
-    except (av.FFmpegError, OSError, UnicodeDecodeError) as error:
-        raise VideoError(f"{path}: cannot be decoded ({error})") from None
+    with opened(path) as container:
+        stream = video_stream(container)
+        stream.thread_type = "NONE"
+        stream.codec_context.options = {"flags2": "+export_mvs"}
+        for frame in container.decode(stream):
+            yield _to_decoded(frame, pixel_format, trace, reformatter)
 
 
-def _to_decoded(
-    path: Path, frame: av.VideoFrame, pixel_format: str, trace: str, reformatter: VideoReformatter
-) -> DecodedFrame:
+def _to_decoded(frame: av.VideoFrame, pixel_format: str, trace: str, reformatter: VideoReformatter) -> DecodedFrame:
     if frame.format.name != "yuv420p":
-        raise VideoError(f"{path}: pixel format {frame.format.name}, expected yuv420p; use mfcd-prep encode first")
+        raise VideoError(f"pixel format {frame.format.name}, expected yuv420p; run mfcd-prep encode first")
+    if frame.is_corrupt:
+        raise VideoError("the decoder concealed damage in the stream; encode the video again")
     vectors = frame.side_data.get("MOTION_VECTORS")
     picture = reformatter.reformat(frame, format="rgb24") if pixel_format == "rgb24" else frame
     return DecodedFrame(
         picture_type=PictureType(frame.pict_type).name,
         width_px=frame.width,
         height_px=frame.height,
-        sheets=tuple(np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size) for plane in picture.planes),
+        sheets=tuple(_sheet(plane) for plane in picture.planes),
         blocks=NO_BLOCKS if vectors is None else blocks_from_vectors(vectors.to_ndarray(), trace),
     )
+
+
+def _sheet(plane: VideoPlane) -> NDArray[np.uint8]:
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import socket
 import time
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import xxhash
 
-from mfcd_core.catalog import OWN_FOLDER, read_catalog
+from mfcd_core.catalog import read_catalog
 from mfcd_core.console import progress, warn
 from mfcd_core.errors import UsageError
 from mfcd_core.splits import is_split_file, parse_split_file, resolve_splits
@@ -23,9 +18,11 @@ from mfcd_prep.jobs import Done, run_tasks
 from mfcd_prep.journal import Journal, read_journal
 from mfcd_prep.manifest import MANIFEST_NAME, VideoRecord, write_manifest
 from mfcd_prep.transcode import EncodeSettings, Transcoder, hash_file
+from mfcd_prep.workspace import FileStat, file_stat, own_folder, scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from mfcd_core.catalog import Catalog, Video
     from mfcd_prep.jobs import Outcome
@@ -33,14 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["EncodePlan", "EncodeSettings", "EncodeSummary", "encode_videos", "plan_videos"]
 
 JOURNAL_NAME = "encode.jsonl"
-FOREIGN_SCRATCH_SECONDS = 24 * 3600.0
-
-
-class FileStat(NamedTuple):
-    """What tells, without reading it, that a file is likely the one that was seen before."""
-
-    bytes: int
-    mtime_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +83,15 @@ class EncodeSummary:
     """What a run came to: videos by outcome, and what all of ENCODED holds now.
 
     num_encoded, num_unchanged: good videos made now and before. failures: (id, reason), sorted.
-    damaged: (id, what is wrong) of videos that were kept. seconds: wall clock.
+    damaged: (id, what is wrong) of videos that were kept. ignored: files of SOURCE that were left out, by reason.
+    seconds: wall clock.
     """
 
     num_encoded: int
     num_unchanged: int
     failures: tuple[tuple[str, str], ...]
     damaged: tuple[tuple[str, str], ...]
+    ignored: Mapping[str, int]
     num_frames: int
     num_gops: int
     seconds: float
@@ -134,11 +125,11 @@ def encode_videos(
     plan = plan_videos(source, encoded, settings, videos_list, limit)
     if plan.todo:
         (encoded / MANIFEST_NAME).unlink(missing_ok=True)  # it speaks of files that are about to change
-    with _scratch(encoded) as scratch:
+    with scratch_folder(encoded) as scratch:
         transcoder = Transcoder(plan.catalog.root, encoded, scratch, settings, timeout_seconds)
         made = _run(plan.todo, transcoder, jobs)
     write_manifest(encoded, settings.to_dict(), [*plan.kept, *made])
-    return _summary(plan.kept, made, time.monotonic() - start)
+    return _summary(plan, made, time.monotonic() - start)
 
 
 def plan_videos(
@@ -152,12 +143,12 @@ def plan_videos(
         raise UsageError(
             f"{source} has no videos (left out: {dict(catalog.ignored) or 'nothing'}): expected class/video.mp4"
         )
-    journal = read_journal(_own(encoded) / JOURNAL_NAME)
+    journal = read_journal(own_folder(encoded) / JOURNAL_NAME)
     digest = _digest(settings)
     todo, kept = [], []
     for video in catalog.videos[:limit]:
         entry = Entry.from_dict(journal[video.id]) if video.id in journal else None
-        input_now, output_now = _stat(catalog.root / video.path), _stat(encoded / f"{video.id}.mp4")
+        input_now, output_now = file_stat(catalog.root / video.path), file_stat(encoded / f"{video.id}.mp4")
         why = why_to_do(entry, digest, input_now, output_now)
         if entry is None or why is not None:
             todo.append(Todo(video, why or "", entry))
@@ -192,12 +183,14 @@ class EncodeWorker:
         """Encode one video, unless source and output still have the bytes that the journal knows."""
         source = self.transcoder.root / todo.video.path
         target = self.transcoder.encoded / f"{todo.video.id}.mp4"
-        input_now = _existing_stat(source)
+        input_now = file_stat(source)
+        if input_now is None:
+            raise FileNotFoundError(f"{source} is gone: was it moved?")
         content = hash_file(source, xxhash.xxh3_128())
         if todo.previous is not None and self._still_holds(todo.previous, content, target):
-            return replace(todo.previous, input=input_now, output=_stat(target))
+            return replace(todo.previous, input=input_now, output=file_stat(target))
         record = self.transcoder.transcode(todo.video)
-        return Entry(self.settings, content, input_now, _stat(target) if record.status == "ok" else None, record)
+        return Entry(self.settings, content, input_now, file_stat(target) if record.status == "ok" else None, record)
 
     def _still_holds(self, previous: Entry, content: str, target: Path) -> bool:
         if (previous.settings, previous.content) != (self.settings, content):
@@ -211,7 +204,7 @@ def _run(todo: Sequence[Todo], transcoder: Transcoder, jobs: int) -> list[VideoR
     made: list[VideoRecord] = []
     num_failed = 0
     worker = EncodeWorker(transcoder, _digest(transcoder.settings))
-    journal_path = _own(transcoder.encoded) / JOURNAL_NAME
+    journal_path = own_folder(transcoder.encoded) / JOURNAL_NAME
     with Journal(journal_path) as journal, progress("encode", len(todo), "videos") as advance:
 
         def on_result(task: Todo, outcome: Outcome[Entry]) -> None:
@@ -243,56 +236,20 @@ def _find_videos(source: Path, videos_list: Path | None) -> Catalog:
     )
 
 
-def _summary(kept: Sequence[VideoRecord], made: Sequence[VideoRecord], seconds: float) -> EncodeSummary:
-    videos = sorted([*kept, *made], key=lambda video: video.id)
+def _summary(plan: EncodePlan, made: Sequence[VideoRecord], seconds: float) -> EncodeSummary:
+    videos = sorted([*plan.kept, *made], key=lambda video: video.id)
     good = [video for video in videos if video.status == "ok"]
     return EncodeSummary(
         num_encoded=sum(video.status == "ok" for video in made),
-        num_unchanged=sum(video.status == "ok" for video in kept),
+        num_unchanged=sum(video.status == "ok" for video in plan.kept),
         failures=tuple((video.id, video.reason or "") for video in videos if video.status != "ok"),
         damaged=tuple((video.id, video.damage) for video in good if video.damage),
+        ignored=plan.catalog.ignored,
         num_frames=sum(video.num_frames or 0 for video in good),
         num_gops=sum(video.num_gops or 0 for video in good),
         seconds=seconds,
     )
 
 
-@contextmanager
-def _scratch(encoded: Path) -> Iterator[Path]:
-    """A folder for unfinished files of this process; those of dead processes are removed."""
-    parent = _own(encoded) / "tmp"
-    parent.mkdir(parents=True, exist_ok=True)
-    for folder in parent.iterdir():
-        if _is_stale(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-    scratch = parent / f"{socket.gethostname()}-{os.getpid()}"
-    scratch.mkdir(exist_ok=True)
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _is_stale(folder: Path) -> bool:
-    """Whether the process that made a scratch folder is gone; on another machine, whether it is a day old."""
-    host, _, pid = folder.name.rpartition("-")
-    if host == socket.gethostname() and pid.isdecimal():
-        return int(pid) == os.getpid() or not Path("/proc", pid).exists()
-    return time.time() - folder.stat().st_mtime > FOREIGN_SCRATCH_SECONDS
-
-
-def _own(encoded: Path) -> Path:
-    return encoded / OWN_FOLDER
-
-
 def _digest(settings: EncodeSettings) -> str:
     return xxhash.xxh3_64_hexdigest(json.dumps(settings.to_dict(), sort_keys=True).encode())
-
-
-def _existing_stat(path: Path) -> FileStat:
-    stat = path.stat()
-    return FileStat(stat.st_size, stat.st_mtime_ns)
-
-
-def _stat(path: Path) -> FileStat | None:
-    return _existing_stat(path) if path.is_file() else None

@@ -1,48 +1,52 @@
-"""From encoded videos to a store: plan the shards, extract those that are missing, index last (DESIGN 4)."""
+"""From encoded videos to a store: plan the shards, make those that are missing, index last (DESIGN 4)."""
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
-import xxhash
 
-from mfcd_core.atomic import publish
+from mfcd_core.atomic import replacing
 from mfcd_core.console import progress, warn
-from mfcd_core.errors import VideoError
+from mfcd_core.errors import UsageError
 from mfcd_core.splits import merge_splits, parse_split_file, random_split, resolve_splits
-from mfcd_core.store.index import GOPS, INDEX, NO_LABEL, ShardEntry, StoreIndex, Videos, file_checksum
-from mfcd_core.store.index import gop_place_dtype, split_rows, write_index
+from mfcd_core.store.index import (
+    GOPS,
+    INDEX,
+    NO_LABEL,
+    ShardEntry,
+    StoreIndex,
+    Videos,
+    gop_place_dtype,
+    split_rows,
+    write_index,
+)
 from mfcd_core.store.layout import read_shard_file
-from mfcd_core.store.partition import partition
 from mfcd_core.store.settings import StoreSettings
-from mfcd_core.store.writer import ShardWriter
-from mfcd_prep.gops import GopTracer, iter_gops
 from mfcd_prep.jobs import Done, run_tasks
 from mfcd_prep.journal import Journal, read_journal
+from mfcd_prep.shards import ShardRecord, ShardWorker, library_versions, plan_shards
 from mfcd_prep.survey import survey_encoded
-from mfcd_prep.workspace import file_stat, own_folder, scratch_folder
+from mfcd_prep.workspace import own_folder, scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from mfcd_core.splits import Splits
+    from mfcd_core.store.layout import Shard
     from mfcd_prep.jobs import Outcome
-    from mfcd_prep.survey import EncodedVideo, Survey
+    from mfcd_prep.shards import ShardTask
+    from mfcd_prep.survey import Survey
 
 JOURNAL_NAME = "extract.jsonl"
-PACKAGES = ("mfcd", "av", "h5py", "numpy", "zstandard")
 
 
 @dataclass(frozen=True)
 class ExtractOptions:
-    """What a user may choose; the rest of `StoreSettings` comes with the encoded videos."""
+    """What a user may choose; frame size, GOP size and encoder come with the encoded videos. See `StoreSettings`."""
 
     pixel_format: str = "yuv420p"
     trace: str = "subpel"
@@ -50,3 +54,196 @@ class ExtractOptions:
     level: int = 1
     tail: str = "auto"
     shard_gops: int = 256
+
+
+@dataclass(frozen=True)
+class ExtractPlan:
+    """What a run would do: shards to make, and records of shards that stand as they are."""
+
+    survey: Survey
+    settings: StoreSettings
+    tasks: tuple[ShardTask, ...]
+    kept: Mapping[str, ShardRecord]
+
+    @property
+    def todo(self) -> list[ShardTask]:
+        """Shards that are not there yet."""
+        return [task for task in self.tasks if task.key not in self.kept]
+
+
+@dataclass(frozen=True)
+class ExtractSummary:
+    """What a run came to. failures: (id, reason); num_bytes: of all shards; seconds: wall clock."""
+
+    num_videos: int
+    num_gops: int
+    num_shards_made: int
+    num_shards_kept: int
+    num_bytes: int
+    failures: tuple[tuple[str, str], ...]
+    seconds: float
+
+    @property
+    def exit_status(self) -> int:
+        """0 all done, 1 some videos failed."""
+        return 1 if self.failures else 0
+
+
+def extract_videos(
+    encoded: Path, store: Path, options: ExtractOptions, *, split_files: Sequence[Path] = (), jobs: int = 1
+) -> ExtractSummary:
+    """Extract the videos of ENCODED into STORE; a video that fails costs itself, index.json comes last.
+
+    Every shard is recorded as it comes; the same command again makes only what is missing.
+
+    Raises:
+        UsageError: nothing usable in ENCODED, settings that cannot be, or a split file that cannot be read.
+    """
+    start = time.monotonic()
+    published = merge_splits(parse_split_file(path.name, path.read_text("utf-8")) for path in split_files)
+    plan = plan_extract(encoded, store, options, jobs)
+    with scratch_folder(store) as scratch:
+        if plan.todo:
+            (store / INDEX).unlink(missing_ok=True)  # it speaks of shards that are about to change
+        kept = _place_kept(plan, store, scratch)
+        made, failures = _make(plan, store, scratch, jobs)
+    records = [record for task in plan.tasks if (record := kept.get(task.key) or made.get(task.key))]
+    videos = _write_index(store, plan, records, published)
+    failures += [*plan.survey.failures, *(failure for record in records for failure in record.failures)]
+    return ExtractSummary(
+        num_videos=len(videos),
+        num_gops=int(videos.num_gops.sum()),
+        num_shards_made=len(made),
+        num_shards_kept=len(kept),
+        num_bytes=sum(record.file.bytes for record in records if record.file),
+        failures=tuple(sorted(failures)),
+        seconds=time.monotonic() - start,
+    )
+
+
+def plan_extract(encoded: Path, store: Path, options: ExtractOptions, jobs: int = 1) -> ExtractPlan:
+    """Find out what is to do, from the encoded videos, the options, the journal and the shards; changes nothing."""
+    survey = survey_encoded(encoded, options.tail, jobs)
+    settings = StoreSettings(
+        width_px=survey.size[0],
+        height_px=survey.size[1],
+        gop_size=survey.gop_size,
+        pixel_format=options.pixel_format,
+        trace=options.trace,
+        residual_step=options.residual_step,
+        level=options.level,
+        tail=options.tail,
+        encoder=survey.encoder,
+    )
+    tasks = tuple(plan_shards(survey, settings, options.shard_gops))
+    recorded = {key: ShardRecord.from_dict(r) for key, r in read_journal(_journal_path(store)).items()}
+    kept = {t.key: recorded[t.key] for t in tasks if t.key in recorded and recorded[t.key].still_holds(store)}
+    return ExtractPlan(survey, settings, tasks, kept)
+
+
+def _journal_path(store: Path) -> Path:
+    return own_folder(store) / JOURNAL_NAME
+
+
+def _place_kept(plan: ExtractPlan, store: Path, scratch: Path) -> dict[str, ShardRecord]:
+    """Rename the shards that stand under another number, all out of the way first; returns records as they are now."""
+    moves = [(plan.kept[t.key], t.name) for t in plan.tasks if t.key in plan.kept and plan.kept[t.key].name != t.name]
+    if not moves:
+        return dict(plan.kept)
+    (store / INDEX).unlink(missing_ok=True)
+    moves_of_files = [(record, name) for record, name in moves if record.file]
+    for record, _ in moves_of_files:
+        (store / record.name).rename(scratch / record.name)
+    for record, name in moves_of_files:
+        (scratch / record.name).rename(store / name)
+    moved = {record.key: replace(record, name=name) for record, name in moves}
+    with Journal(_journal_path(store)) as journal:
+        for record in moved.values():
+            journal.append(record.to_dict())
+    return {**plan.kept, **moved}
+
+
+def _make(
+    plan: ExtractPlan, store: Path, scratch: Path, jobs: int
+) -> tuple[dict[str, ShardRecord], list[tuple[str, str]]]:
+    """Make what is to do; returns the new records by key, and (id, reason) of videos whose shard was lost."""
+    made: dict[str, ShardRecord] = {}
+    lost: list[tuple[str, str]] = []
+    total = sum(task.num_gops for task in plan.todo)
+    with Journal(_journal_path(store)) as journal, progress("extract", total, "GOPs") as advance:
+
+        def on_result(task: ShardTask, outcome: Outcome[ShardRecord]) -> None:
+            if isinstance(outcome, Done):
+                made[task.key] = outcome.value
+                journal.append(outcome.value.to_dict())
+            else:  # no verdict on the videos: not recorded, so that the next run tries again
+                lost.extend((video.id, f"{task.name}: {outcome.reason}") for video in task.videos)
+            num_failed = len(lost) + sum(len(record.failures) for record in made.values())
+            advance(task.num_gops, f"{num_failed} failed")
+
+        worker = ShardWorker(plan.survey.folder, store, scratch, plan.settings)
+        run_tasks(plan.todo, worker, jobs, on_result)
+    return made, lost
+
+
+def _write_index(store: Path, plan: ExtractPlan, records: Sequence[ShardRecord], published: Splits) -> Videos:
+    """Write gops.npy, then videos.npz and index.json, from the tables of the shards; then remove stray shards."""
+    present = [record for record in records if record.file]
+    shards = [read_shard_file(store / record.name) for record in present]
+    if not shards:
+        raise UsageError(f"no video of {plan.survey.folder} could be extracted; run mfcd-prep encode")
+    videos = _videos_of(shards, plan.survey)
+    _write_places(store / GOPS, shards)
+    entries = tuple(
+        ShardEntry(record.name, record.file.bytes, record.checksum, len(shard.videos), len(shard.gops))
+        for record, shard in zip(present, shards, strict=True)
+        if record.file
+    )
+    splits = split_rows(videos, _splits_of(videos, plan.survey, published))
+    write_index(store, StoreIndex(plan.settings, plan.survey.classes, entries, videos, splits, library_versions()))
+    for path in store.glob("shard-*.h5"):
+        if path.name not in {entry.name for entry in entries}:
+            path.unlink()
+    return videos
+
+
+def _videos_of(shards: Sequence[Shard], survey: Survey) -> Videos:
+    label_of = {video.id: video.label for video in survey.videos}
+    row_of = {label: row for row, label in enumerate(survey.classes)}
+    ids = [video_id for shard in shards for video_id in shard.ids]
+    labels = [label_of[video_id] for video_id in ids]
+    return Videos(
+        ids=np.array(ids, np.dtypes.StringDType()),
+        labels=np.array([NO_LABEL if label is None else row_of[label] for label in labels], np.int32),
+        num_gops=np.concatenate([shard.videos["num_gops"] for shard in shards]).astype(np.int64),
+        num_frames=np.concatenate([shard.videos["num_frames"] for shard in shards]).astype(np.int64),
+    )
+
+
+def _write_places(path: Path, shards: Sequence[Shard]) -> None:
+    dtype = gop_place_dtype(len(shards[0].settings.stored_arrays()))
+    with replacing(path) as part, part.open("wb") as file:
+        places = np.zeros(sum(len(shard.gops) for shard in shards), dtype)
+        places["shard"] = np.repeat(np.arange(len(shards)), [len(shard.gops) for shard in shards])
+        for column in ("offset", "sizes"):
+            places[column] = np.concatenate([shard.gops[column] for shard in shards])
+        np.save(file, places, allow_pickle=False)
+
+
+def _splits_of(videos: Videos, survey: Survey, published: Splits) -> Splits:
+    """The published splits, or else a seeded draw of 80/20 a class among the labelled videos."""
+    if published:
+        resolved = resolve_splits(published, [video.id for video in survey.videos])
+        if resolved.unmatched:
+            warn(
+                f"{len(resolved.unmatched)} entries of the splits match no video, the first is {resolved.unmatched[0]!r}"
+            )
+        return resolved.splits
+    labelled = np.flatnonzero(videos.labels != NO_LABEL)
+    if not len(labelled):
+        warn("no labels: files directly in the folder; the store can be read, but not trained on")
+        return {}
+    warn("no --splits: 80/20 a class are drawn by a seeded hash, split `random`")
+    return random_split(
+        [str(videos.ids[row]) for row in labelled], [survey.classes[videos.labels[row]] for row in labelled]
+    )

@@ -81,7 +81,7 @@ def iter_gops(path: Path, settings: StoreSettings, tracer: GopTracer) -> Iterato
     position, num_gops = 0, 0
     frame = None
     for index, frame in enumerate(iter_frames(path, settings.pixel_format, settings.trace)):
-        _check_frame(path, settings, index, frame)
+        _check_frame(settings, index, frame)
         position = index % settings.gop_size
         if position == 0:
             tracer.begin(frame)
@@ -91,7 +91,7 @@ def iter_gops(path: Path, settings: StoreSettings, tracer: GopTracer) -> Iterato
             num_gops += 1
             yield settings.gop_size
     if frame is None:
-        raise VideoError(f"{path}: no frames")
+        raise VideoError("no frames decode")
     incomplete = position != settings.gop_size - 1
     if incomplete and (settings.tail == "pad" or (settings.tail == "auto" and num_gops == 0)):
         for repeat in range(position + 1, settings.gop_size):
@@ -99,15 +99,13 @@ def iter_gops(path: Path, settings: StoreSettings, tracer: GopTracer) -> Iterato
         yield position + 1
 
 
-def _check_frame(path: Path, settings: StoreSettings, index: int, frame: DecodedFrame) -> None:
+def _check_frame(settings: StoreSettings, index: int, frame: DecodedFrame) -> None:
     if (frame.width_px, frame.height_px) != (settings.width_px, settings.height_px):
         got, expected = f"{frame.width_px}x{frame.height_px}", f"{settings.width_px}x{settings.height_px}"
-        raise VideoError(
-            f"{path}: frame {index} is {got}, expected the store's {expected}; encode it with --size {expected}"
-        )
+        raise VideoError(f"frame {index} is {got}, expected the store's {expected}; encode it with --size {expected}")
     expected_type = "P" if index % settings.gop_size else "I"
     if frame.picture_type != expected_type:
         raise GopError(
-            f"{path}: frame {index} is {frame.picture_type}, expected {expected_type} "
+            f"frame {index} is {frame.picture_type}, expected {expected_type} "
             f"on a grid of {settings.gop_size}; run mfcd-prep encode"
         )

@@ -12,13 +12,14 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - the name that every PyTorch reader knows
 
 from mfcd_core.clip import CLIP_FORMATS, MOTION_SCALE, RGB_MEAN, RGB_SCALE
-from mfcd_core.planes import CB_TO_B, CB_TO_G, CR_TO_G, CR_TO_R, LUMA_GAIN, PIXEL_FORMATS, Plane
+from mfcd_core.planes import CB_TO_B, CB_TO_G, CR_TO_G, CR_TO_R, LUMA_GAIN, PIXEL_FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
+    from mfcd_core.planes import Plane
     from mfcd_core.store.settings import StoreSettings
     from mfcd_train.loader import Batch
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
-def key(default: Any, help_text: str, low: float = 0.0, high: float = float("inf"), one_of: Collection[str] = ()) -> Any:  # noqa: ANN401
+def key(
+    default: Any, help_text: str, low: float = 0.0, high: float = float("inf"), one_of: Collection[str] = ()
+) -> Any:  # noqa: ANN401
     """A recipe key: default, help, and what values are allowed."""
     return field(default=default, metadata={"help": help_text, "low": low, "high": high, "one_of": tuple(one_of)})
 

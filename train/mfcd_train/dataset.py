@@ -98,7 +98,9 @@ def evaluation_draws(store: Store, videos: NDArray[np.int64], clips: int, seed: 
     gops, tops, lefts = [], [], []
     for video in videos.tolist():
         random = np.random.default_rng([seed, EVALUATION, video])
-        gops.append(store.videos.first_gop[video] + PROTOCOLS[protocol](int(store.videos.num_gops[video]), clips, random))
+        gops.append(
+            store.videos.first_gop[video] + PROTOCOLS[protocol](int(store.videos.num_gops[video]), clips, random)
+        )
         tops.append(random.random(clips, np.float32))
         lefts.append(random.random(clips, np.float32))
     centre = np.full(clips * len(videos), 0.5, np.float32)

@@ -12,13 +12,14 @@ import tomli_w
 
 from mfcd_core.atomic import replacing
 from mfcd_core.errors import UsageError
-from mfcd_train.config import Recipe, load_recipe
+from mfcd_train.config import load_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from mfcd_core.store import Store
+    from mfcd_train.config import Recipe
 
 RECIPE, RUN, METRICS, EVALUATION = "recipe.toml", "run.json", "metrics.jsonl", "evaluation.json"
 PACKAGES = ("mfcd", "torch", "lightning-fabric", "numpy", "zstandard")
@@ -94,6 +95,8 @@ def open_run(folder: Path) -> RunLog:
 def _require_same(folder: Path, run: RunLog, recipe: Recipe, facts: Mapping[str, Any]) -> None:
     differing = [name for name, value in facts.items() if name != "store" and run.facts.get(name) != value]
     old, new = run.recipe.to_dict(), recipe.to_dict()
-    differing += [f"{section}.{name}" for section in new for name in new[section] if old[section][name] != new[section][name]]
+    differing += [
+        f"{section}.{name}" for section in new for name in new[section] if old[section][name] != new[section][name]
+    ]
     if differing:
         raise UsageError(f"{folder} holds a run with another {', '.join(differing)}; choose another --out")

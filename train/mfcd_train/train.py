@@ -16,22 +16,29 @@ from mfcd_core.console import main_of, print_json, say
 from mfcd_core.errors import UsageError
 from mfcd_core.store import Store
 from mfcd_train.checkpoint import CHECKPOINT, Progress, load_checkpoint, load_weights
-from mfcd_train.config import Recipe, load_recipe
+from mfcd_train.config import load_recipe
 from mfcd_train.models.mfnet3d import MFNet3D
-from mfcd_train.runlog import RunLog, begin_run, open_run
+from mfcd_train.runlog import begin_run, open_run
 from mfcd_train.trainer import TEACHER_FORMAT, Trainer
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from mfcd_train.config import Recipe
+    from mfcd_train.runlog import RunLog
+
 
 @click.command("mfcd-train", context_settings={"show_default": True})
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--recipe", required=True, help="Name of a shipped recipe, or a TOML file.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command again resumes.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command again resumes."
+)
 @click.option("--teacher", type=click.Path(path_type=Path), help="Run that the student mimics.")
 @click.option("--init", help="Run whose weights to start from, or `none`. Default: the teacher, if there is one.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one recipe key, as in optim.epochs=10.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one recipe key, as in optim.epochs=10."
+)
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
 @click.option("--seed", default=0, help="Seed of weights, order, crops and flips.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary on stdout.")
@@ -58,7 +65,9 @@ def cli(  # noqa: PLR0913 - one parameter an option
     progress = train(run, opened, fabric)
     metrics = run.read_metrics()
     if as_json:
-        print_json({"run": str(out), "epochs": progress.epoch, "steps": progress.step, **(metrics[-1] if metrics else {})})
+        print_json(
+            {"run": str(out), "epochs": progress.epoch, "steps": progress.step, **(metrics[-1] if metrics else {})}
+        )
     return 0
 
 
@@ -70,7 +79,9 @@ def _check_teacher(recipe: Recipe, teacher: Path | None) -> None:
     if recipe.distill.needs_teacher and teacher is None:
         raise UsageError("the recipe has distill weights above 0: expected --teacher RUN, a run of a teacher recipe")
     if teacher is not None and not recipe.distill.needs_teacher:
-        raise UsageError("--teacher given, but distill.hint_weight and distill.soft_weight are 0: expected a student recipe")
+        raise UsageError(
+            "--teacher given, but distill.hint_weight and distill.soft_weight are 0: expected a student recipe"
+        )
 
 
 def build_fabric(recipe: Recipe, device: str) -> Fabric:
@@ -136,7 +147,9 @@ def _load_teacher(run: RunLog, store: Store, fabric: Fabric) -> nn.Module:
     folder = Path(run.facts["teacher"])
     teacher_run = open_run(folder)
     if teacher_run.classes != list(store.classes):
-        raise UsageError(f"teacher {folder} knows {len(teacher_run.classes)} other classes: expected {len(store.classes)}")
+        raise UsageError(
+            f"teacher {folder} knows {len(teacher_run.classes)} other classes: expected {len(store.classes)}"
+        )
     if teacher_run.recipe.data.clip_format != TEACHER_FORMAT:
         raise UsageError(f"teacher {folder} was trained on {teacher_run.recipe.data.clip_format} clips, expected rgb")
     teacher = build_model(teacher_run.recipe, len(store.classes))

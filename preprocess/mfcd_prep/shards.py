@@ -1,0 +1,128 @@
+"""Shards as tasks: which videos go where, what was done before, and the work of one shard (DESIGN 4)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Self
+
+import h5py
+import xxhash
+
+from mfcd_core.atomic import publish
+from mfcd_core.errors import VideoError
+from mfcd_core.store.index import file_checksum
+from mfcd_core.store.partition import partition
+from mfcd_core.store.writer import ShardWriter
+from mfcd_prep.gops import GopTracer, iter_gops
+from mfcd_prep.workspace import FileStat, file_stat
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mfcd_core.store.settings import StoreSettings
+    from mfcd_prep.survey import EncodedVideo, Survey
+
+PACKAGES = ("mfcd", "av", "h5py", "numpy", "zstandard")
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """One shard to make: its file name, its videos, and a key of all that its bytes depend on."""
+
+    name: str
+    key: str
+    videos: tuple[EncodedVideo, ...]
+
+    @property
+    def num_gops(self) -> int:
+        """GOPs as planned."""
+        return sum(video.num_gops for video in self.videos)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRecord:
+    """What became of a shard. file: size and time of the file, None where every video failed; checksum: xxh3_128."""
+
+    name: str
+    key: str
+    file: FileStat | None
+    checksum: str
+    failures: tuple[tuple[str, str], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A record of the journal, which keeps the last one of each key."""
+        return {"id": self.key, **asdict(self), "file": self.file}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        file = FileStat(*values["file"]) if values["file"] else None
+        failures = tuple((video_id, reason) for video_id, reason in values["failures"])
+        return cls(values["name"], values["key"], file, values["checksum"], failures)
+
+    def still_holds(self, store: Path) -> bool:
+        """Whether the file is as it was recorded."""
+        return self.file == (file_stat(store / self.name) if self.file else None)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions that the bytes of a shard depend on."""
+    return {**{name: version(name) for name in PACKAGES}, "hdf5": h5py.version.hdf5_version}
+
+
+def plan_shards(survey: Survey, settings: StoreSettings, shard_gops: int) -> list[ShardTask]:
+    """Cut the sorted videos into shards; pure."""
+    videos = survey.videos
+    ranges = partition([video.id for video in videos], [video.num_gops for video in videos], shard_gops)
+    common = json.dumps([settings.to_dict(), library_versions()], sort_keys=True)
+    return [
+        ShardTask(f"shard-{number:05d}.h5", _key(common, members), members)
+        for number, members in enumerate(tuple(videos[row] for row in rows) for rows in ranges)
+    ]
+
+
+def _key(common: str, videos: tuple[EncodedVideo, ...]) -> str:
+    content = json.dumps([common, [(video.id, video.checksum) for video in videos]])
+    return xxhash.xxh3_128_hexdigest(content.encode())
+
+
+@dataclass(frozen=True)
+class ShardWorker:
+    """The work of one task, in whatever process: decode, trace, compress, write, rename."""
+
+    encoded: Path
+    store: Path
+    scratch: Path
+    settings: StoreSettings
+
+    def __call__(self, task: ShardTask) -> ShardRecord:
+        """Make one shard; a video that fails leaves a gap."""
+        writer, tracer = ShardWriter(self.settings, self.scratch), GopTracer(self.settings)
+        failures = []
+        for video in task.videos:
+            try:
+                self._add_video(video, writer, tracer)
+            except VideoError as error:
+                writer.drop_video()
+                failures.append((video.id, str(error)))
+        unfinished, target = self.scratch / task.name, self.store / task.name
+        if writer.write(unfinished) == 0:
+            target.unlink(missing_ok=True)
+            return ShardRecord(task.name, task.key, None, "", tuple(failures))
+        checksum = file_checksum(unfinished)
+        publish(unfinished, target)
+        return ShardRecord(task.name, task.key, file_stat(target), checksum, tuple(failures))
+
+    def _add_video(self, video: EncodedVideo, writer: ShardWriter, tracer: GopTracer) -> None:
+        num_frames = 0
+        for real_frames in iter_gops(self.encoded / video.path, self.settings, tracer):
+            writer.add_gop(tracer.arrays)
+            num_frames += real_frames
+        if num_frames == 0:
+            raise VideoError("no whole GOP; use --tail auto or pad")
+        if video.real_frames is not None:
+            num_frames = min(num_frames, video.real_frames)
+        writer.end_video(video.id, num_frames, int(video.checksum, 16))

@@ -1,0 +1,144 @@
+"""The commands of `mfcd-prep` that make and check a store."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mfcd_core.console import print_json, say
+from mfcd_core.motion import TRACES
+from mfcd_core.planes import PIXEL_FORMATS
+from mfcd_core.store.settings import RESIDUAL_STEPS
+from mfcd_prep.extract import ExtractOptions, extract_videos, plan_extract
+from mfcd_prep.info import describe
+from mfcd_prep.options import jobs_option, json_option, list_pairs
+from mfcd_prep.transcode import TAILS
+from mfcd_prep.verify import verify_store
+
+if TYPE_CHECKING:
+    from mfcd_prep.extract import ExtractPlan
+
+MAX_FINDINGS = 50
+
+
+@click.command()
+@click.argument("encoded", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option(
+    "--splits",
+    "split_files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A split file as published (UCF101, HMDB51, Kinetics), or CSV with columns path,split; may be given often.",
+)
+@click.option(
+    "--trace", type=click.Choice(TRACES), default="subpel", help="Keep fractions of pixels, or CoViAR's rule."
+)
+@click.option(
+    "--pixel-format", type=click.Choice(list(PIXEL_FORMATS)), default="yuv420p", help="Planes that are stored."
+)
+@click.option(
+    "--residual-step",
+    type=click.Choice([str(step) for step in RESIDUAL_STEPS]),
+    default="2",
+    help="Residuals are stored divided by it; 1 is lossless.",
+)
+@click.option("--level", type=click.IntRange(-7, 22), default=1, help="zstd level.")
+@click.option("--tail", type=click.Choice(list(TAILS)), default="auto", help="As for encode; matters for other files.")
+@click.option("--shard-gops", type=click.IntRange(min=1), default=256, help="GOPs a shard, about.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
+@jobs_option
+@json_option
+def extract(  # noqa: PLR0913 - one argument an option
+    encoded: Path,
+    store: Path,
+    *,
+    split_files: tuple[Path, ...],
+    trace: str,
+    pixel_format: str,
+    residual_step: str,
+    level: int,
+    tail: str,
+    shard_gops: int,
+    dry_run: bool,
+    jobs: int,
+    as_json: bool,
+) -> int:
+    """Extract I-frames, accumulated residuals and accumulated motion of ENCODED into STORE.
+
+    ENCODED is what `mfcd-prep encode` made, or a folder of videos that have its grid of I- and P-frames already.
+    The same command again makes only the shards that are missing.
+    """
+    options = ExtractOptions(pixel_format, trace, int(residual_step), level, tail, shard_gops)
+    if dry_run:
+        return _show_plan(plan_extract(encoded, store, options, jobs), as_json=as_json)
+    summary = extract_videos(encoded, store, options, split_files=split_files, jobs=jobs)
+    if as_json:
+        print_json(asdict(summary) | {"exit_status": summary.exit_status})
+    list_pairs("failed", summary.failures)
+    say(f"{summary.num_shards_made:8d} shards made, {summary.num_shards_kept} stand as they are")
+    say(f"{len(summary.failures):8d} videos failed")
+    size = f"{summary.num_bytes / max(summary.num_gops, 1) / 1024:.0f} KiB each"
+    say(f"{summary.num_videos} videos, {summary.num_gops} GOPs, {size}, in {store} ({summary.seconds:.1f} s)")
+    return summary.exit_status
+
+
+def _show_plan(plan: ExtractPlan, *, as_json: bool) -> int:
+    todo = [(task.name, f"{len(task.videos)} videos, {task.num_gops} GOPs") for task in plan.todo]
+    if as_json:
+        print_json({"todo": dict(todo), "unchanged": len(plan.kept), "failures": plan.survey.failures})
+    say(f"would make {len(todo)} shards, {len(plan.kept)} stand as they are")
+    list_pairs("would make", todo)
+    return 0
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option(
+    "--deep", "encoded", type=click.Path(path_type=Path), help="Folder of encoded videos to prove it against."
+)
+@jobs_option
+@json_option
+def verify(store: Path, *, encoded: Path | None, jobs: int, as_json: bool) -> int:
+    """Check a STORE: structure, counts, checksums, places of chunks.
+
+    With --deep ENCODED every video is decoded again, its motion traced again by a plain rule that must give the same,
+    and U_t = U_0(p - D_t) + R_t (Eq. 2) proven on every pixel of every GOP. Exit status 1 if anything is wrong.
+    """
+    summary = verify_store(store, encoded, jobs)
+    if as_json:
+        findings = [finding.to_dict() for finding in summary.findings]
+        print_json(asdict(summary) | {"findings": findings, "exit_status": summary.exit_status})
+    for finding in summary.findings[:MAX_FINDINGS]:
+        say(f"wrong: {finding}")
+    if len(summary.findings) > MAX_FINDINGS:
+        say(f"wrong: {len(summary.findings) - MAX_FINDINGS} more, see --json")
+    counts = f"{summary.num_shards} shards, {summary.num_videos} videos, {summary.num_gops} GOPs"
+    deep = f", {summary.num_gops_audited} GOPs proven against their videos" if encoded else ""
+    say(f"{len(summary.findings)} findings in {counts}{deep}")
+    return summary.exit_status
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+def info(folder: Path, *, as_json: bool) -> int:
+    """Say what a FOLDER of encoded videos, or a store, holds."""
+    facts = describe(folder)
+    if as_json:
+        print_json(facts)
+        return 0
+    _say_facts(facts)
+    return 0
+
+
+def _say_facts(facts: dict[str, Any], indent: str = "") -> None:
+    for name, value in facts.items():
+        if isinstance(value, dict) and value:
+            say(f"{indent}{name}:")
+            _say_facts(value, indent + "  ")
+        else:
+            say(f"{indent}{name}: {value}")

@@ -1,0 +1,104 @@
+"""Checking a whole store over several processes, and with the encoded videos beside it, deeply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mfcd_core.console import progress
+from mfcd_core.errors import MfcdError
+from mfcd_core.store import Store
+from mfcd_core.store.index import GOPS, read_index
+from mfcd_core.store.verify import Finding, verify_index, verify_shard
+from mfcd_prep.audit import audit_video
+from mfcd_prep.jobs import Done, run_tasks
+from mfcd_prep.survey import survey_encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from mfcd_core.store.index import StoreIndex
+    from mfcd_prep.jobs import Outcome
+
+
+@dataclass(frozen=True)
+class VerifySummary:
+    """What was checked and found. num_gops_audited: GOPs that were decoded and traced again."""
+
+    num_shards: int
+    num_videos: int
+    num_gops: int
+    num_gops_audited: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def exit_status(self) -> int:
+        """0 nothing found, 1 something wrong."""
+        return 1 if self.findings else 0
+
+
+def verify_store(store: Path, encoded: Path | None, jobs: int) -> VerifySummary:
+    """Check structure, counts, checksums and places of a store; with `encoded`, re-decode and prove every GOP."""
+    findings = list(verify_index(store))
+    try:
+        index = read_index(store)
+    except MfcdError:
+        return VerifySummary(0, 0, 0, 0, tuple(findings))
+    findings += _check_all("verify", range(len(index.shards)), _ShardCheck(store), jobs)
+    num_gops = int(index.videos.num_gops.sum())
+    audited = 0
+    if encoded is not None:
+        findings += _audit(store, encoded, len(index.videos), jobs)
+        audited = num_gops
+    return VerifySummary(len(index.shards), len(index.videos), num_gops, audited, tuple(findings))
+
+
+def _audit(store: Path, encoded: Path, num_videos: int, jobs: int) -> list[Finding]:
+    survey = survey_encoded(encoded, Store(store).settings.tail, jobs)
+    paths = {video.id: video.path for video in survey.videos}
+    return _check_all("verify --deep", range(num_videos), _VideoCheck(store, encoded, paths), jobs)
+
+
+def _check_all(what: str, items: Sequence[int], check: Callable[[int], list[Finding]], jobs: int) -> list[Finding]:
+    findings: list[Finding] = []
+    with progress(what, len(items), "shards" if what == "verify" else "videos") as advance:
+
+        def on_result(item: int, outcome: Outcome[list[Finding]]) -> None:
+            findings.extend(
+                outcome.value if isinstance(outcome, Done) else [Finding(f"{what} {item}: {outcome.reason}")]
+            )
+            advance(1, f"{len(findings)} findings")
+
+        run_tasks(items, check, jobs, on_result)
+    return sorted(findings, key=str)
+
+
+@dataclass(frozen=True)
+class _ShardCheck:
+    store: Path
+
+    @cached_property
+    def _index(self) -> StoreIndex:
+        return read_index(self.store)
+
+    def __call__(self, number: int) -> list[Finding]:
+        places = np.load(self.store / GOPS, mmap_mode="r", allow_pickle=False)
+        return list(verify_shard(self.store, self._index, number, places[places["shard"] == number]))
+
+
+@dataclass(frozen=True)
+class _VideoCheck:
+    store: Path
+    encoded: Path
+    paths: dict[str, str]
+
+    def __call__(self, row: int) -> list[Finding]:
+        store = Store(self.store)
+        video_id = str(store.videos.ids[row])
+        if video_id not in self.paths:
+            return [Finding(f"is not among the videos of {self.encoded}", store.shard_of(row), video_id)]
+        return list(audit_video(store, row, self.encoded / self.paths[video_id]))
