@@ -1,4 +1,4 @@
-"""Shared fixtures: one thread for torch, and real clips where they lie beside the checkout."""
+"""Shared fixtures: hypothesis, the same in every run, and real clips where they lie beside the checkout."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("mfcd", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("mfcd")
 
 DATA = Path(os.environ.get("MFCD_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -53,9 +53,7 @@ def shift(picture: NDArray[np.float64], dy: float, dx: float) -> NDArray[np.floa
     return moved
 
 
-def pan(
-    num_frames: int, dy: float, dx: float, size: tuple[int, int] = (64, 64), seed: int = 0
-) -> NDArray[np.uint8]:
+def pan(num_frames: int, dy: float, dx: float, size: tuple[int, int] = (64, 64), seed: int = 0) -> NDArray[np.uint8]:
     """A grey clip (T, H, W) whose content moves by (dy, dx) pixels a frame; `size` is (H, W)."""
     still = texture(*size, seed=seed)
     frames = np.stack([shift(still, dy * t, dx * t) for t in range(num_frames)])
@@ -102,9 +100,9 @@ def random_gop(settings: StoreSettings, rng: np.random.Generator, real_frames: i
     """A GOP of noise whose motion stays within the picture."""
     arrays = {}
     for array in settings.stored_arrays():
-        info = np.iinfo(array.dtype)
-        limit = 255 if info.bits == 16 else min(info.max, 255 // settings.residual_step)
-        arrays[array.name] = rng.integers(max(-limit, info.min), limit + 1, array.shape).astype(array.dtype)
+        limit = 255 // settings.residual_step
+        low, high = (0, 255) if array.dtype == np.uint8 else (-limit, limit)
+        arrays[array.name] = rng.integers(low, high + 1, array.shape).astype(array.dtype)
     arrays["motion"] = random_motion(settings.gop_size - 1, (settings.height_px, settings.width_px), rng)
     return StoredGop(arrays, real_frames or settings.gop_size)
 

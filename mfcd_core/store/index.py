@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import xxhash
@@ -74,7 +75,8 @@ class ShardEntry:
 class StoreIndex:
     """Everything of a store that is not pixels.
 
-    splits: per split name the roles of the videos: role -> (n,) int64 rows of `videos`. checksum: of index.json as read.
+    splits: per split name the roles of the videos: role -> (n,) int64 rows of `videos`. checksum: of index.json as
+    read.
     """
 
     settings: StoreSettings
@@ -126,6 +128,13 @@ def _write_videos(path: Path, index: StoreIndex) -> None:
 def read_index(folder: Path) -> StoreIndex:
     """Read the index of a store. Raises StoreError (missing, higher version) or ChecksumError."""
     document = _read_document(folder)
+    try:
+        return _parse_index(folder, document)
+    except (AttributeError, KeyError, TypeError, ValueError, OSError, BadZipFile) as error:
+        raise StoreError(f"{folder}: the index is not usable ({error!r}); run mfcd-prep extract again") from None
+
+
+def _parse_index(folder: Path, document: Mapping[str, Any]) -> StoreIndex:
     for name, checksum in document["files"].items():
         if name in (VIDEOS, GOPS) and not (folder / name).is_file():
             raise StoreError(f"{folder}: {name} is missing; run mfcd-prep extract again")
@@ -157,15 +166,16 @@ def read_checksums(folder: Path) -> dict[str, str]:
 def _read_document(folder: Path) -> dict[str, Any]:
     path = folder / INDEX
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StoreError(f"{folder}: no {INDEX}; expected a store made by mfcd-prep extract (or finish it)") from None
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: not readable ({error}); run mfcd-prep extract again") from None
-    if document.get("format") != FORMAT:
-        raise StoreError(f"{path}: format {document.get('format')!r}, expected {FORMAT!r}")
-    if document["format_version"] > FORMAT_VERSION:
-        raise StoreError(f"{path}: format version {document['format_version']}, this reader knows {FORMAT_VERSION}")
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise StoreError(f"{path}: not the index of a store; expected JSON of format {FORMAT!r}")
+    version = document.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise StoreError(f"{path}: format version {version!r}, this reader knows {FORMAT_VERSION}; update mfcd")
     if document.pop("checksum", None) != _document_checksum(document):
         raise ChecksumError(f"{path}: its checksum does not match its text; run mfcd-prep extract again")
     return document

@@ -32,7 +32,8 @@ class Store:
     """A store opened for reading; cheap to open, safe under threads, fork and spawn.
 
     settings: `StoreSettings`. classes: class names. videos: `Videos`, one row a video. splits: per split name, role ->
-    rows of `videos`. places: gops.npy, memory-mapped. checksum: of index.json. Raises StoreError or ChecksumError when the store is missing, of a higher version or damaged.
+    rows of `videos`. places: gops.npy, memory-mapped. checksum: of index.json. Raises StoreError or ChecksumError when
+    the store is missing, of a higher version or damaged.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -50,10 +51,13 @@ class Store:
         self._state = _ProcessState()
 
     def _map_places(self) -> NDArray[Any]:
-        places: NDArray[Any] = np.load(self.path / GOPS, mmap_mode="r", allow_pickle=False)
+        try:
+            places: NDArray[Any] = np.load(self.path / GOPS, mmap_mode="r", allow_pickle=False)
+        except (EOFError, OSError, ValueError) as error:
+            raise StoreError(f"{self.path / GOPS}: not readable ({error}); run mfcd-prep extract again") from None
         num_gops = int(self.videos.num_gops.sum())
-        if places.dtype != gop_place_dtype(len(self._arrays)) or len(places) != num_gops:
-            raise StoreError(f"{self.path / GOPS}: {len(places)} rows of {places.dtype}, expected {num_gops} GOPs")
+        if places.dtype != gop_place_dtype(len(self._arrays)) or places.shape != (num_gops,):
+            raise StoreError(f"{self.path / GOPS}: {places.shape} of {places.dtype}, expected {num_gops} GOPs")
         return places
 
     def __repr__(self) -> str:
@@ -119,6 +123,8 @@ class Store:
             stored = os.pread(file.descriptor, num_bytes, offset)
         except OSError as error:
             raise StoreError(f"{self._where(row)}: cannot be read ({error}); check the file system") from error
+        except (IndexError, OverflowError):
+            raise ChecksumError(f"{self._where(row)}: {GOPS} puts it nowhere; run mfcd-prep verify") from None
         if len(stored) != num_bytes:
             raise ChecksumError(f"{self._where(row)}: {len(stored)} bytes, expected {num_bytes}; run mfcd-prep verify")
         return memoryview(stored)
@@ -136,8 +142,9 @@ class Store:
     def _where(self, row: int) -> str:
         video = int(np.searchsorted(self.videos.first_gop, row, side="right")) - 1
         gop_index = row - int(self.videos.first_gop[video])
-        shard = self.shards[int(self.places[row]["shard"])].name
-        return f"{self.path / shard}: GOP {gop_index} of {str(self.videos.ids[video])!r}"
+        shard = int(self.places[row]["shard"])
+        name = self.shards[shard].name if shard < len(self.shards) else f"shard {shard}"
+        return f"{self.path / name}: GOP {gop_index} of {str(self.videos.ids[video])!r}"
 
 
 class _OpenFile:

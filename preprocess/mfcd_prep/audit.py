@@ -69,6 +69,9 @@ def audit_gop(gop: Gop, pictures: list[Picture], trace: str, step: int) -> Itera
         yield f"{len(pictures)} frames decoded, {gop.real_frames} stored"
         return
     iframe = pictures[0][0]
+    if any(iframe[name].shape != plane.shape for name, plane in gop.iframe.items()):
+        yield f"decoded frames are of another size than {gop.motion.shape[3]}x{gop.motion.shape[2]}"
+        return
     for name, plane in gop.iframe.items():
         if not np.array_equal(plane, iframe[name]):
             yield f"I-frame {name} differs from the decoded one"

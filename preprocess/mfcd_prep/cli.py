@@ -86,7 +86,7 @@ def sample(
     default="auto",
     help="An incomplete last GOP: drop it, pad it with its last frame, or drop it unless it is the only one (auto).",
 )
-@click.option("--strict", is_flag=True, help="A damaged video fails, even where it decodes.")
+@click.option("--strict", is_flag=True, help="A damaged video counts as failed, even where it decodes.")
 @click.option("--limit", type=click.IntRange(min=1), default=None, help="Only the first N videos, by id.")
 @click.option(
     "--timeout", "timeout_seconds", type=click.FloatRange(min=0, min_open=True), help="Seconds a video may take."

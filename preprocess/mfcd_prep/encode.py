@@ -128,8 +128,9 @@ def encode_videos(
     with scratch_folder(encoded) as scratch:
         transcoder = Transcoder(plan.catalog.root, encoded, scratch, settings, timeout_seconds)
         made = _run(plan.todo, transcoder, jobs)
-    write_manifest(encoded, settings.to_dict(), [*plan.kept, *made])
-    return _summary(plan, made, time.monotonic() - start)
+    kept, made = ([_judged(record, settings) for record in records] for records in (plan.kept, made))
+    write_manifest(encoded, settings.to_dict(), [*kept, *made])
+    return _summary(kept, made, plan.catalog.ignored, time.monotonic() - start)
 
 
 def plan_videos(
@@ -190,6 +191,8 @@ class EncodeWorker:
         if todo.previous is not None and self._still_holds(todo.previous, content, target):
             return replace(todo.previous, input=input_now, output=file_stat(target))
         record = self.transcoder.transcode(todo.video)
+        if record.status != "ok":
+            target.unlink(missing_ok=True)  # of other settings, or of what the source was before
         return Entry(self.settings, content, input_now, file_stat(target) if record.status == "ok" else None, record)
 
     def _still_holds(self, previous: Entry, content: str, target: Path) -> bool:
@@ -236,15 +239,24 @@ def _find_videos(source: Path, videos_list: Path | None) -> Catalog:
     )
 
 
-def _summary(plan: EncodePlan, made: Sequence[VideoRecord], seconds: float) -> EncodeSummary:
-    videos = sorted([*plan.kept, *made], key=lambda video: video.id)
+def _judged(record: VideoRecord, settings: EncodeSettings) -> VideoRecord:
+    """The record as this run sees it: damage is a failure where it is to be."""
+    if not (settings.strict and record.status == "ok" and record.damage):
+        return record
+    return replace(record, status="failed", reason=f"damaged, and --strict was asked for: {record.damage}")
+
+
+def _summary(
+    kept: Sequence[VideoRecord], made: Sequence[VideoRecord], ignored: Mapping[str, int], seconds: float
+) -> EncodeSummary:
+    videos = sorted([*kept, *made], key=lambda video: video.id)
     good = [video for video in videos if video.status == "ok"]
     return EncodeSummary(
         num_encoded=sum(video.status == "ok" for video in made),
-        num_unchanged=sum(video.status == "ok" for video in plan.kept),
+        num_unchanged=sum(video.status == "ok" for video in kept),
         failures=tuple((video.id, video.reason or "") for video in videos if video.status != "ok"),
         damaged=tuple((video.id, video.damage) for video in good if video.damage),
-        ignored=plan.catalog.ignored,
+        ignored=ignored,
         num_frames=sum(video.num_frames or 0 for video in good),
         num_gops=sum(video.num_gops or 0 for video in good),
         seconds=seconds,

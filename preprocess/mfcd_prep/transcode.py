@@ -37,10 +37,11 @@ TAILS: Mapping[str, Callable[[int, int], int]] = {
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """What the bytes of an encoded video depend on, beside its source.
+    """What is asked of every video.
 
     size: (width, height), pixels, even. gop_size: frames. quality: the encoder's quantiser, 2 (best) to 31.
-    fps: resample to this rate; None keeps every frame. tail: a key of TAILS. strict: damage is a failure.
+    fps: resample to this rate; None keeps every frame. tail: a key of TAILS. strict: a damaged video
+    counts as failed; its file stays.
     """
 
     size: tuple[int, int] = (256, 256)
@@ -64,8 +65,10 @@ class EncodeSettings:
             raise UsageError(f"tail {self.tail!r}: expected one of {', '.join(TAILS)}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self) | {"size": list(self.size), "fps": None if self.fps is None else str(self.fps)}
+        """What the bytes of a video depend on, beside its source, as plain JSON values."""
+        values = asdict(self) | {"size": list(self.size), "fps": None if self.fps is None else str(self.fps)}
+        del values["strict"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -130,8 +133,6 @@ class Transcoder:
         """Run ffmpeg; return what it said of the source and the number of frames in its output."""
         result = encode(command, self.timeout_seconds)
         record = _with_complaints(record, result)
-        if record.damage and self.settings.strict:
-            raise VideoError(f"damaged, and --strict was asked for: {record.damage}")
         num_written = count_frames_in_header(command.target)
         num_kept = num_written - command.num_padding
         if command.fps is None and result.num_decoded not in (None, num_kept):

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mfcd_core.planes import Plane
+    from mfcd_core.store import Store
     from mfcd_core.store.settings import StoreSettings
+    from mfcd_train.config import Recipe
     from mfcd_train.loader import Batch
 
 FRACTION = 8192  # of the fixed-point coefficients of mfcd_core.planes
@@ -70,6 +72,12 @@ class Assembler:
         if CLIP_FORMATS[name].source == "motion":
             resized *= torch.tensor([size[0] / height, size[1] / width], device=clip.device).view(2, 1, 1, 1)
         return resized
+
+
+def build_assembler(store: Store, recipe: Recipe) -> Assembler:
+    """The assembler that a recipe asks for."""
+    data = recipe.data
+    return Assembler(store.settings, data.frame_size, data.crop_size, data.residual_offset)
 
 
 @dataclass(frozen=True)

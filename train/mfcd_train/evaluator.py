@@ -56,7 +56,7 @@ def evaluate(  # noqa: PLR0913 - a protocol has this many numbers
     draws = evaluation_draws(store, videos, clips, seed, protocol)
     with progress("evaluating", len(draws), "clips") as advance:
         scores = predict(fabric, model, store, recipe, draws, advance)
-    labels = store.videos.labels[draws.video].astype(np.int64)
+    labels = store.videos.labels[draws.video]
     of_videos, video_labels = video_scores(scores, clips), labels[::clips]
     top = {
         f"{unit}/top{k}": topk_accuracy(unit_scores, unit_labels, k)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def topk_accuracy(scores: NDArray[np.float32], labels: NDArray[np.int64], k: int) -> float:
+def topk_accuracy(scores: NDArray[np.float32], labels: NDArray[np.int32], k: int) -> float:
     """Share of rows of `scores` (n, classes) whose label (n,) is among the k highest; ties count against the label."""
     own = scores[np.arange(len(labels)), labels][:, None]
     rank = (scores >= own).sum(1) - 1

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import torch
-from lightning_fabric import Fabric
 
-from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.console import main_of, print_json, say
 from mfcd_core.errors import UsageError
 from mfcd_core.store import Store
+from mfcd_train.build import build_fabric, build_model, load_model
 from mfcd_train.checkpoint import CHECKPOINT, Progress, load_checkpoint, load_weights
 from mfcd_train.config import load_recipe
-from mfcd_train.models.mfnet3d import MFNet3D
 from mfcd_train.runlog import begin_run, open_run
 from mfcd_train.trainer import TEACHER_FORMAT, Trainer
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
     from torch import nn
 
     from mfcd_train.config import Recipe
@@ -84,27 +81,6 @@ def _check_teacher(recipe: Recipe, teacher: Path | None) -> None:
         )
 
 
-def build_fabric(recipe: Recipe, device: str) -> Fabric:
-    """One device and a precision; on a CPU also the number of threads."""
-    torch.set_num_threads(recipe.run.num_threads or len(os.sched_getaffinity(0)))
-    torch.backends.cudnn.benchmark = True
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        fabric = Fabric(accelerator=device, devices=1, precision=recipe.run.precision)
-    fabric.launch()
-    return fabric
-
-
-def build_model(recipe: Recipe, num_classes: int) -> MFNet3D:
-    """The recipe's network, in the memory order that 3D convolutions like best."""
-    depth = recipe.model.depth
-    if len(depth) != 4:
-        raise UsageError(f"model.depth {list(depth)}: expected four numbers of units, such as [3, 4, 6, 3]")
-    channels = CLIP_FORMATS[recipe.data.clip_format].num_channels
-    model = MFNet3D(num_classes, recipe.model.width, (depth[0], depth[1], depth[2], depth[3]), channels)
-    return model.to(memory_format=torch.channels_last_3d)
-
-
 def train(run: RunLog, store: Store, fabric: Fabric) -> Progress:
     """Begin or resume `run` and bring it to its last epoch."""
     fabric.seed_everything(int(run.facts["seed"]), verbose=False)
@@ -130,8 +106,7 @@ def train(run: RunLog, store: Store, fabric: Fabric) -> Progress:
     teacher = _load_teacher(run, store, fabric) if recipe.distill.needs_teacher else None
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     wrapped.mark_forward_method("forward_with_hints")
-    Trainer(fabric, store, run, wrapped, wrapped_optimizer, teacher).fit(progress)
-    return progress
+    return Trainer(fabric, store, run, wrapped, wrapped_optimizer, teacher).fit(progress)
 
 
 def _initialise(model: nn.Module, run: RunLog) -> None:
@@ -152,11 +127,7 @@ def _load_teacher(run: RunLog, store: Store, fabric: Fabric) -> nn.Module:
         )
     if teacher_run.recipe.data.clip_format != TEACHER_FORMAT:
         raise UsageError(f"teacher {folder} was trained on {teacher_run.recipe.data.clip_format} clips, expected rgb")
-    teacher = build_model(teacher_run.recipe, len(store.classes))
-    load_weights(teacher, load_checkpoint(folder)["model"], str(folder))
-    wrapped = fabric.setup_module(teacher.requires_grad_(requires_grad=False).eval())
-    wrapped.mark_forward_method("forward_with_hints")
-    return wrapped
+    return load_model(teacher_run, fabric)
 
 
 main = main_of(cli)

@@ -11,7 +11,7 @@ import torch
 from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.console import progress as show_progress
 from mfcd_core.errors import MfcdError
-from mfcd_train.assemble import Assembler
+from mfcd_train.assemble import build_assembler
 from mfcd_train.checkpoint import Progress, save_checkpoint
 from mfcd_train.dataset import evaluation_draws, split_rows, training_draws
 from mfcd_train.evaluator import predict
@@ -53,7 +53,7 @@ class Trainer:
     optimizer: Optimizer
     teacher: nn.Module | None
 
-    def fit(self, progress: Progress) -> None:
+    def fit(self, progress: Progress) -> Progress:
         """Train from `progress` to the recipe's last epoch, with a checkpoint after every epoch and in between."""
         recipe, rows = self.recipe, split_rows(self.store, self.recipe.data.split)
         self.run.forget_after(progress.step)
@@ -62,19 +62,22 @@ class Trainer:
             for epoch in range(progress.epoch, recipe.optim.epochs):
                 draws = training_draws(self.store, rows["train"], self.seed, epoch, recipe.data.flip)
                 progress = self._train_epoch(draws, progress, advance)
-                record = {"step": progress.step, "epoch": epoch + 1}
+                record: dict[str, float] = {"step": progress.step, "epoch": epoch + 1}
                 if (epoch + 1) % recipe.run.validate_every == 0 or epoch + 1 == recipe.optim.epochs:
                     record |= self._validate(rows["test"])
                 progress = Progress(epoch + 1, 0, progress.step)
                 self._save(progress)
                 self.run.append(record)
+        return progress
 
     @property
     def recipe(self) -> Recipe:
+        """The run's recipe."""
         return self.run.recipe
 
     @property
     def seed(self) -> int:
+        """The run's seed."""
         return int(self.run.facts["seed"])
 
     def _train_epoch(self, draws: Draws, progress: Progress, advance: Advance) -> Progress:
@@ -122,8 +125,8 @@ class Trainer:
         if not torch.isfinite(losses["loss/total"]):
             videos = ", ".join(str(self.store.videos.ids[row]) for row in batch.draws.video[:4])
             raise DivergedError(
-                f"loss is {float(losses['loss/total'].detach())} at step {progress.step} (videos {videos} ...): expected a "
-                f"number; lower optim.learning_rate; the last checkpoint in {self.run.folder} is from before"
+                f"loss is not a number at step {progress.step} (videos {videos} ...): lower optim.learning_rate; "
+                f"the last checkpoint in {self.run.folder} is from before"
             )
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(losses["loss/total"])
@@ -134,7 +137,7 @@ class Trainer:
     def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """Eq. 8, or cross entropy alone without a teacher."""
         batch = batch.to(self.fabric.device)
-        clips = self.assembler(batch, self._formats)
+        clips = build_assembler(self.store, self.recipe)(batch, self._formats)
         own = clips[self.recipe.data.clip_format].contiguous(memory_format=torch.channels_last_3d)
         if self.teacher is None:
             logits = self.model(own)
@@ -150,10 +153,6 @@ class Trainer:
         soft = soft_loss(logits, teacher_logits, distill.temperature, distill.soft_direction)
         return total_loss(ce, hint, soft, distill.hint_weight, distill.soft_weight), logits
 
-    @property
-    def assembler(self) -> Assembler:
-        return build_assembler(self.store, self.recipe)
-
     def _validate(self, rows: Any) -> dict[str, float]:  # noqa: ANN401
         """One centre clip a video."""
         draws = evaluation_draws(self.store, rows, 1, self.seed, "spread")
@@ -163,11 +162,6 @@ class Trainer:
 
     def _save(self, progress: Progress) -> None:
         save_checkpoint(self.run.folder, self.model.state_dict(), self.optimizer.state_dict(), progress)
-
-
-def build_assembler(store: Store, recipe: Recipe) -> Assembler:
-    data = recipe.data
-    return Assembler(store.settings, data.frame_size, data.crop_size, data.residual_offset)
 
 
 def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:

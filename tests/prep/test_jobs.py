@@ -1,0 +1,121 @@
+"""Workers are nested functions: these travel to other processes by value, whatever pytest calls the module."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mfcd_core.errors import VideoError
+from mfcd_prep.jobs import Done, Lost, run_tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from mfcd_prep.jobs import Outcome
+
+
+def outcomes_of(tasks: Iterable[int], worker: Callable[[int], int], jobs: int) -> dict[int, Outcome[int]]:
+    outcomes: dict[int, Outcome[int]] = {}
+
+    def on_result(task: int, outcome: Outcome[int]) -> None:
+        assert task not in outcomes, "reported twice"
+        outcomes[task] = outcome
+
+    run_tasks(tasks, worker, jobs, on_result)
+    return outcomes
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_every_task_is_reported_once(jobs: int) -> None:
+    assert outcomes_of(range(30), lambda task: task * task, jobs) == {task: Done(task * task) for task in range(30)}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_no_task_is_no_work(jobs: int) -> None:
+    assert outcomes_of([], lambda task: task, jobs) == {}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_exception_costs_its_own_task(jobs: int) -> None:
+    def worker(task: int) -> int:
+        if task == 3:
+            raise ValueError("three\nlines")
+        if task == 4:
+            raise VideoError("a video without frames")
+        return task
+
+    expected = {task: Done(task) for task in range(8)}
+    lost = {3: Lost("ValueError: three lines"), 4: Lost("a video without frames")}
+    assert outcomes_of(range(8), worker, jobs) == expected | lost
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_killed_worker_costs_its_own_task(number: signal.Signals) -> None:
+    def worker(task: int) -> int:
+        if task == 5:
+            os.kill(os.getpid(), number)
+        return task
+
+    outcomes = outcomes_of(range(12), worker, 2)
+    lost = outcomes.pop(5)
+    assert isinstance(lost, Lost)
+    assert number.name in lost.reason
+    assert outcomes == {task: Done(task) for task in range(12) if task != 5}
+
+
+def test_tasks_that_all_kill_their_worker_are_all_lost_and_the_run_ends() -> None:
+    def worker(task: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return task
+
+    outcomes = outcomes_of(range(5), worker, 2)
+    assert set(outcomes) == set(range(5))
+    assert all(isinstance(outcome, Lost) for outcome in outcomes.values())
+
+
+def test_a_worker_that_is_killed_once_does_its_task_the_second_time(tmp_path: Path) -> None:
+    def worker(task: int) -> int:
+        if task == 2 and not (tmp_path / "killed").exists():
+            (tmp_path / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return task
+
+    assert outcomes_of(range(6), worker, 2) == {task: Done(task) for task in range(6)}
+
+
+def test_a_worker_that_leaves_is_lost() -> None:
+    outcomes = outcomes_of([0, 1], lambda task: os._exit(3) if task else task, 2)
+    assert outcomes[0] == Done(0)
+    assert isinstance(outcomes[1], Lost)
+
+
+def test_tasks_are_drawn_as_they_are_needed() -> None:
+    drawn = reported = 0
+
+    def tasks() -> Iterator[int]:
+        nonlocal drawn
+        for task in range(50):
+            drawn += 1
+            yield task
+
+    def on_result(_task: int, _outcome: Outcome[int]) -> None:
+        nonlocal reported
+        reported += 1
+        assert drawn - reported <= 4 * 2
+
+    run_tasks(tasks(), lambda task: task, 2, on_result)
+    assert drawn == reported == 50
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_what_the_caller_raises_ends_the_run(jobs: int, error: type[BaseException]) -> None:
+    def on_result(_task: int, _outcome: Outcome[int]) -> None:
+        raise error
+
+    with pytest.raises(error):
+        run_tasks(range(100), lambda task: task, jobs, on_result)
