@@ -135,11 +135,11 @@ def read_index(folder: Path) -> StoreIndex:
 
 
 def _parse_index(folder: Path, document: Mapping[str, Any]) -> StoreIndex:
-    for name, checksum in document["files"].items():
-        if name in (VIDEOS, GOPS) and not (folder / name).is_file():
+    for name in (VIDEOS, GOPS):
+        if not (folder / name).is_file():
             raise StoreError(f"{folder}: {name} is missing; run mfcd-prep extract again")
-        if name == VIDEOS and file_checksum(folder / name) != checksum:
-            raise ChecksumError(f"{folder / name}: other bytes than index.json recorded; run mfcd-prep extract again")
+    if file_checksum(folder / VIDEOS) != document["files"][VIDEOS]:
+        raise ChecksumError(f"{folder / VIDEOS}: other bytes than index.json recorded; run mfcd-prep extract again")
     with np.load(folder / VIDEOS, allow_pickle=False) as columns:
         videos = _parse_videos(columns)
         splits = {

@@ -15,7 +15,7 @@ import zstandard
 from mfcd_core.errors import ChecksumError, StoreError, UsageError
 from mfcd_core.gop import Gop
 from mfcd_core.planes import PIXEL_FORMATS
-from mfcd_core.store.index import GOPS, gop_place_dtype, read_index
+from mfcd_core.store.index import GOPS, file_checksum, gop_place_dtype, read_checksums, read_index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,13 +51,13 @@ class Store:
         self._state = _ProcessState()
 
     def _map_places(self) -> NDArray[Any]:
-        try:
-            places: NDArray[Any] = np.load(self.path / GOPS, mmap_mode="r", allow_pickle=False)
-        except (EOFError, OSError, ValueError) as error:
-            raise StoreError(f"{self.path / GOPS}: not readable ({error}); run mfcd-prep extract again") from None
+        path = self.path / GOPS
+        if file_checksum(path) != read_checksums(self.path)[GOPS]:  # 20 ms for 6 million GOPs
+            raise ChecksumError(f"{path}: other bytes than index.json recorded; run mfcd-prep extract again")
+        places: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         num_gops = int(self.videos.num_gops.sum())
         if places.dtype != gop_place_dtype(len(self._arrays)) or places.shape != (num_gops,):
-            raise StoreError(f"{self.path / GOPS}: {places.shape} of {places.dtype}, expected {num_gops} GOPs")
+            raise StoreError(f"{path}: {places.shape} of {places.dtype}, expected {num_gops} GOPs")
         return places
 
     def __repr__(self) -> str:
@@ -123,8 +123,6 @@ class Store:
             stored = os.pread(file.descriptor, num_bytes, offset)
         except OSError as error:
             raise StoreError(f"{self._where(row)}: cannot be read ({error}); check the file system") from error
-        except (IndexError, OverflowError):
-            raise ChecksumError(f"{self._where(row)}: {GOPS} puts it nowhere; run mfcd-prep verify") from None
         if len(stored) != num_bytes:
             raise ChecksumError(f"{self._where(row)}: {len(stored)} bytes, expected {num_bytes}; run mfcd-prep verify")
         return memoryview(stored)
@@ -142,9 +140,8 @@ class Store:
     def _where(self, row: int) -> str:
         video = int(np.searchsorted(self.videos.first_gop, row, side="right")) - 1
         gop_index = row - int(self.videos.first_gop[video])
-        shard = int(self.places[row]["shard"])
-        name = self.shards[shard].name if shard < len(self.shards) else f"shard {shard}"
-        return f"{self.path / name}: GOP {gop_index} of {str(self.videos.ids[video])!r}"
+        shard = self.shards[int(self.places[row]["shard"])].name
+        return f"{self.path / shard}: GOP {gop_index} of {str(self.videos.ids[video])!r}"
 
 
 class _OpenFile:

@@ -85,7 +85,7 @@ class StoreSettings:
         known = {f.name for f in fields(cls)}
         try:
             return cls(**{name: value for name, value in values.items() if name in known})
-        except (TypeError, UsageError) as error:
+        except (AttributeError, TypeError, UsageError) as error:
             raise StoreError(f"settings of the store are not usable: {error}") from None
 
 

@@ -68,7 +68,7 @@ class Assembler:
     def _resize(self, clip: Tensor, name: str) -> Tensor:
         height, width = clip.shape[-2:]
         size = (self.frame_size, self.frame_size)
-        resized = F.interpolate(clip.flatten(1, 2), size, mode="bilinear", antialias=True).unflatten(1, clip.shape[1:3])
+        resized = F.interpolate(clip.flatten(1, 2), size, mode="bilinear", antialias=True).reshape(*clip.shape[:3], *size)
         if CLIP_FORMATS[name].source == "motion":
             resized *= torch.tensor([size[0] / height, size[1] / width], device=clip.device).view(2, 1, 1, 1)
         return resized
@@ -164,7 +164,7 @@ class _PlanarGop:
         columns = lefts.view(-1, 1, 1, 1) + right - motion[:, :, 1, ::every, ::every]
         look_up = (rows >> shift) * iframe.shape[-1] + (columns >> shift)
         places = look_up.flatten(1).unsqueeze(1).expand(-1, iframe.shape[1], -1)
-        return iframe.float().flatten(2).gather(2, places).unflatten(2, look_up.shape[1:])
+        return iframe.float().flatten(2).gather(2, places).reshape(*iframe.shape[:2], *look_up.shape[1:])
 
 
 def _frames_to_rgb(planes: dict[str, Tensor]) -> Tensor:
@@ -172,7 +172,7 @@ def _frames_to_rgb(planes: dict[str, Tensor]) -> Tensor:
     if "rgb" in planes:
         return planes["rgb"].float()
     luma = ((planes["luma"] - 16.0) * (LUMA_GAIN / FRACTION)).floor_()
-    blue, red = (planes["chroma"] - 128.0).split(1, dim=1)
+    blue, red = (planes["chroma"] - 128.0).chunk(2, dim=1)
     green = (blue * (CB_TO_G / FRACTION)).floor_() + (red * (CR_TO_G / FRACTION)).floor_()
     chroma = torch.cat([(red * (CR_TO_R / FRACTION)).floor_(), green, (blue * (CB_TO_B / FRACTION)).floor_()], dim=1)
     return _add_chroma(luma, chroma).clamp_(0, 255)
@@ -182,14 +182,15 @@ def _residuals_to_rgb(planes: dict[str, Tensor]) -> Tensor:
     """The linear part of the conversion, (N, 3, T, H, W), clamped to -255..255."""
     if "rgb" in planes:
         return planes["rgb"]
-    blue, red = planes["chroma"].split(1, dim=1)
+    blue, red = planes["chroma"].chunk(2, dim=1)
     chroma = torch.cat([red * CR_TO_R, blue * CB_TO_G + red * CR_TO_G, blue * CB_TO_B], dim=1) / FRACTION
     return _add_chroma(planes["luma"] * (LUMA_GAIN / FRACTION), chroma).clamp_(-255, 255)
 
 
 def _add_chroma(luma: Tensor, chroma: Tensor) -> Tensor:
     """Sum of luma (N, 1, T, H, W) and chroma (N, 3, T, H/2, W/2), whose samples cover 2x2 pixels each."""
-    quads = luma.unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2))
+    *lead, height, width = luma.shape
+    quads = luma.reshape(*lead, height // 2, 2, width // 2, 2)
     return (quads + chroma.unsqueeze(-1).unsqueeze(-3)).flatten(-2).flatten(-3, -2)
 
 

@@ -1,0 +1,67 @@
+# Two commands do everything: `make demo` and `make test`. Each sets up .venv by itself.
+SHELL := /bin/sh
+PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+# For `make demo`: your own videos (class/video.*), split files, where the results go, the size of encoded frames, epochs.
+VIDEOS ?=
+SPLITS ?=
+OUT ?= demo/$(shell basename "$(or $(VIDEOS),sample)")
+SIZE ?= 80x80
+EPOCHS ?=
+SET_EPOCHS = $(if $(EPOCHS),--set optim.epochs=$(EPOCHS))
+
+.PHONY: help demo test check clean
+
+help:
+	@echo "make demo   from videos to an evaluated student and a report (VIDEOS=DIR for your own, SPLITS=FILE, OUT=DIR)"
+	@echo "make test   every test, from nothing"
+	@echo "make check  format, lint, types, import contracts, fast tests"
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; install one, for example: apt install python3 python3-venv" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: Python has no venv; install it, for example: apt install python3-venv" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+
+# torch first and at its exact version: a looser request may pull another build
+$(VENV)/.torch: constraints.txt | $(BIN)/python
+	@echo "installing torch into $(VENV) ..."
+	@$(PIP) "$$(grep '^torch==' constraints.txt)" && touch $@
+
+$(VENV)/.run: pyproject.toml constraints.txt $(VENV)/.torch
+	@echo "installing mfcd into $(VENV) ..."
+	@$(PIP) --editable '.[prep,train]' && touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.run
+	@echo "installing test tools into $(VENV) ..."
+	@$(PIP) --editable '.[prep,train,dev]' && touch $@
+
+demo: $(VENV)/.run
+	@set -eu; PATH="$(CURDIR)/$(BIN):$$PATH"; out="$(OUT)"; videos="$(VIDEOS)"; \
+	step() { printf '\n$$ %s\n' "$$*"; "$$@"; }; \
+	some_may_fail() { step "$$@" || [ $$? = 1 ]; }; \
+	if [ -z "$$videos" ]; then videos="$$out/videos"; step mfcd-prep sample "$$videos" --videos-per-class 40; fi; \
+	some_may_fail mfcd-prep encode "$$videos" "$$out/encoded" --size $(SIZE); \
+	some_may_fail mfcd-prep extract "$$out/encoded" "$$out/store" $(foreach list,$(SPLITS),--splits "$(list)"); \
+	step mfcd-prep verify "$$out/store" --deep "$$out/encoded"; \
+	step mfcd-train "$$out/store" --recipe demo-teacher $(SET_EPOCHS) --out "$$out/teacher"; \
+	step mfcd-eval "$$out/teacher" "$$out/store"; \
+	step mfcd-train "$$out/store" --recipe demo-student $(SET_EPOCHS) --teacher "$$out/teacher" --out "$$out/student"; \
+	step mfcd-eval "$$out/student" "$$out/store"; \
+	step mfcd-eval report "$$out/store" "$$out/teacher" "$$out/student" --out "$$out/report.html"
+
+test: $(VENV)/.dev
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -m 'not slow' -q
+
+clean:
+	rm -rf $(VENV) demo

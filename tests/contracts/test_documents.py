@@ -1,0 +1,54 @@
+"""What the documents show works as written: the reader's code of docs/store-format.md, the commands of the README."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mfcd_core.store import Store
+from mfcd_prep.cli import cli as prep
+from mfcd_train.config import load_recipe
+from mfcd_train.evaluate import cli as evaluate
+from mfcd_train.train import cli as train
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "data" / "README.md", *(ROOT / "docs").rglob("*.md")]
+
+
+def python_blocks(document: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
+
+
+def test_store_is_read_as_documented(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(demo / "store", tmp_path / "STORE")
+    monkeypatch.chdir(tmp_path)
+    foreign, own = python_blocks(ROOT / "docs" / "store-format.md")
+    assert len(foreign.strip().splitlines()) <= 15
+    plain: dict[str, object] = {}
+    ours: dict[str, object] = {}
+    exec(foreign, plain)
+    exec(own, ours)
+    store = Store(tmp_path / "STORE")
+    expected = store.read_gop(str(store.videos.ids[0]), 0)
+    assert np.array_equal(np.stack(plain["frames"]), expected.rebuild_planes()["luma"])
+    assert np.array_equal(ours["frames"], expected.rebuild_frames())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_in_documents_exist(document: Path) -> None:
+    text = document.read_text("utf-8")
+    for words in re.findall(r"^ {4}(mfcd-[a-z]+.*(?:\\\n.*)*)", text, re.MULTILINE):
+        program, *rest = words.replace("\\\n", " ").split()
+        group = {"mfcd-prep": prep, "mfcd-eval": evaluate, "mfcd-train": train}[program]
+        command = getattr(group, "commands", {}).get(rest[0], getattr(group, "commands", {}).get("accuracy", group))
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in rest if word.startswith("--")} <= known, words
+
+
+def test_recipes_in_readme_exist() -> None:
+    for name in re.findall(r"--recipe ([\w-]+)", (ROOT / "README.md").read_text("utf-8")):
+        load_recipe(name)
