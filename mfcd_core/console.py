@@ -107,7 +107,7 @@ def _lines(description: str, total: float, unit: str) -> Iterator[Advance]:
         if now - last >= LOG_EVERY_SECONDS or done >= total:
             last = now
             rate = done / max(now - start, 1e-9)
-            left = (total - done) / max(rate, 1e-9)
+            left = max(total - done, 0) / max(rate, 1e-9)
             say(f"{description} {done:g}/{total:g} {unit}, {rate:.1f}/s, {left:.0f} s left {note}".rstrip())
 
     yield advance

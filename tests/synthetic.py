@@ -32,7 +32,20 @@ if TYPE_CHECKING:
 
     from mfcd_core.store.settings import StoreSettings
 
-MPEG4 = ["-c:v", "mpeg4", "-bf", "0", "-sc_threshold", "1000000000", "-q:v", "2", "-threads", "1"]
+MPEG4 = [
+    "-c:v",
+    "mpeg4",
+    "-pix_fmt",
+    "yuv420p",
+    "-bf",
+    "0",
+    "-sc_threshold",
+    "1000000000",
+    "-q:v",
+    "2",
+    "-threads",
+    "1",
+]
 TO_TEXTURE_STD = 40.0
 
 
@@ -60,25 +73,28 @@ def pan(num_frames: int, dy: float, dx: float, size: tuple[int, int] = (64, 64),
     return np.clip(frames.round(), 0, 255).astype(np.uint8)
 
 
-def encode(path: Path, frames: NDArray[np.uint8], gop_size: int = 12) -> Path:
-    """Encode grey (T, H, W) or RGB (T, H, W, 3) frames as MPEG-4 with an I-frame every `gop_size` frames."""
+def encode(path: Path, frames: NDArray[np.uint8], gop_size: int = 12, options: Sequence[str] = ()) -> Path:
+    """Encode grey (T, H, W) or RGB (T, H, W, 3) frames as MPEG-4 with an I-frame every `gop_size` frames.
+
+    `options` of ffmpeg win over the defaults.
+    """
     raw = ["-f", "rawvideo", "-pix_fmt", "gray" if frames.ndim == 3 else "rgb24"]
     size = ["-s", f"{frames.shape[2]}x{frames.shape[1]}", "-r", "25"]
-    _ffmpeg(*raw, *size, "-i", "pipe:0", "-g", str(gop_size), path=path, stdin=frames.tobytes())
+    _ffmpeg(*raw, *size, "-i", "pipe:0", *MPEG4, "-g", str(gop_size), *options, path=path, stdin=frames.tobytes())
     return path
 
 
 def encode_clip(path: Path, clip: Path, size: tuple[int, int] = (256, 256), num_frames: int = 36) -> Path:
     """Encode the beginning of a real clip with an I-frame every 12 frames; `size` is (W, H)."""
     scale = f"scale={size[0]}:{size[1]}"
-    _ffmpeg("-i", f"file:{clip}", "-an", "-vf", scale, "-frames:v", str(num_frames), "-g", "12", path=path)
+    _ffmpeg("-i", f"file:{clip}", "-an", "-vf", scale, "-frames:v", str(num_frames), *MPEG4, "-g", "12", path=path)
     return path
 
 
 def _ffmpeg(*arguments: str, path: Path, stdin: bytes = b"") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *arguments, *MPEG4, "-pix_fmt", "yuv420p"]
-    subprocess.run([*command, "-bitexact", f"file:{path}"], input=stdin, check=True)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *arguments, "-bitexact", f"file:{path}"]
+    subprocess.run(command, input=stdin, check=True)
 
 
 @dataclass(frozen=True)

@@ -27,15 +27,19 @@ def test_store_is_read_as_documented(demo: Path, tmp_path: Path, monkeypatch: py
     shutil.copytree(demo / "store", tmp_path / "STORE")
     monkeypatch.chdir(tmp_path)
     foreign, own = python_blocks(ROOT / "docs" / "store-format.md")
+    (own_of_readme,) = python_blocks(ROOT / "README.md")
     assert len(foreign.strip().splitlines()) <= 15
     plain: dict[str, object] = {}
     ours: dict[str, object] = {}
+    ours_of_readme: dict[str, object] = {}
     exec(foreign, plain)
     exec(own, ours)
+    exec(own_of_readme, ours_of_readme)
     store = Store(tmp_path / "STORE")
     expected = store.read_gop(str(store.videos.ids[0]), 0)
     assert np.array_equal(np.stack(plain["frames"]), expected.rebuild_planes()["luma"])
     assert np.array_equal(ours["frames"], expected.rebuild_frames())
+    assert np.array_equal(ours_of_readme["frames"], expected.rebuild_frames())
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

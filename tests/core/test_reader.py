@@ -18,6 +18,7 @@ import pytest
 
 from mfcd_core.errors import ChecksumError, StoreError, UsageError
 from mfcd_core.store import Store
+from mfcd_core.store.index import GOPS, read_index, write_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,6 +145,16 @@ def flip(path: Path, data: bytes, place: int, bit: int) -> None:
         file.write(damaged)
 
 
+@pytest.mark.parametrize("column", ["offset", "sizes"])
+def test_places_that_are_wrong_give_no_pixels(store_folder: Path, column: str) -> None:
+    index, places = read_index(store_folder), np.load(store_folder / GOPS)
+    places[column][0] += 1
+    np.save(store_folder / GOPS, places)
+    write_index(store_folder, index)
+    with pytest.raises(ChecksumError, match=r"GOP 0 of 'jump/a': .* is damaged"):
+        Store(store_folder).read_gop("jump/a", 0)
+
+
 def test_a_chunk_of_another_size_is_refused(store_folder: Path) -> None:
     store = Store(store_folder)
     wanted = {
@@ -247,9 +258,10 @@ def child():
     os._exit(bool(failures))
 
 parent = threading.Thread(target=read_on)
-parent.start()
 statuses = []
-for _ in range(30):
+for fork in range(80):
+    if fork == 50:
+        parent.start()
     if not (pid := os.fork()):
         child()
     statuses.append(os.waitpid(pid, 0)[1])

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+
+from mfcd_core.errors import UsageError
 from mfcd_train.losses import (
     HINT_REDUCTIONS,
     SOFT_DIRECTIONS,
@@ -15,8 +17,6 @@ from mfcd_train.losses import (
     soft_loss,
     total_loss,
 )
-
-from mfcd_core.errors import UsageError
 
 SHAPES = {"maxpool": (3, 4, 2, 5, 5), "conv2": (3, 6, 1, 5, 5), "conv5": (3, 8, 1, 1, 1)}
 
@@ -42,9 +42,7 @@ def numpy_divergence(p: np.ndarray, q: np.ndarray) -> float:
 # Hints, Eq. 5
 
 
-def numpy_hint_loss(
-    reduction: str, student: dict[str, torch.Tensor], teacher: dict[str, torch.Tensor]
-) -> float:
+def numpy_hint_loss(reduction: str, student: dict[str, torch.Tensor], teacher: dict[str, torch.Tensor]) -> float:
     total = 0.0
     for name in SHAPES:
         squares = (student[name].detach().numpy() - teacher[name].detach().numpy()) ** 2

@@ -10,15 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mfcd_train.models.mfnet3d import HINT_LAYERS, MFNet3D, stage_channels
 from torch.nn import functional as F  # noqa: N812
 
 from mfcd_core.errors import UsageError
+from mfcd_train.models.mfnet3d import HINT_LAYERS, MFNet3D, stage_channels
 
 ASSETS = Path(__file__).parents[1] / "assets"
-GOLDEN = {
-    figures["num_classes"]: figures for figures in json.loads((ASSETS / "mfnet3d_golden.json").read_text())
-}
+GOLDEN = {figures["num_classes"]: figures for figures in json.loads((ASSETS / "mfnet3d_golden.json").read_text())}
 STRIDES = {"conv2": (2, 1, 1), "conv3": (1, 2, 2), "conv4": (1, 2, 2), "conv5": (1, 2, 2)}
 
 
@@ -26,11 +24,7 @@ def fill_by_formula(network: MFNet3D, seed: int) -> None:
     """Set every entry as shared/reference/README.md says: a generator seeded by the entry's name."""
     entries = network.state_dict()
     for name, entry in entries.items():
-        x = (
-            np.random.default_rng([seed, zlib.crc32(name.encode())])
-            .standard_normal(entry.shape)
-            .astype(np.float32)
-        )
+        x = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(entry.shape).astype(np.float32)
         entry.copy_(torch.from_numpy(formula(name, x)) if entry.ndim else torch.zeros(()))
 
 
@@ -113,17 +107,13 @@ def plain_bn_relu(entries: dict[str, torch.Tensor], name: str, x: torch.Tensor) 
     return ((x - mean) / torch.sqrt(var + 1e-5) * weight + bias).clamp(min=0)
 
 
-def plain_conv(
-    entries: dict[str, torch.Tensor], name: str, x: torch.Tensor, stride: tuple[int, ...]
-) -> torch.Tensor:
+def plain_conv(entries: dict[str, torch.Tensor], name: str, x: torch.Tensor, stride: tuple[int, ...]) -> torch.Tensor:
     weight = entries[f"{name}.conv.weight"]
     padding = [size // 2 for size in weight.shape[2:]]
     return F.conv3d(x, weight, stride=stride, padding=padding, groups=x.shape[1] // weight.shape[1])
 
 
-def plain_unit(
-    entries: dict[str, torch.Tensor], name: str, x: torch.Tensor, stride: tuple[int, ...]
-) -> torch.Tensor:
+def plain_unit(entries: dict[str, torch.Tensor], name: str, x: torch.Tensor, stride: tuple[int, ...]) -> torch.Tensor:
     def layer(part: str, x: torch.Tensor, stride: tuple[int, ...] = (1, 1, 1)) -> torch.Tensor:
         return plain_conv(entries, f"{name}.{part}", plain_bn_relu(entries, f"{name}.{part}", x), stride)
 
@@ -131,9 +121,7 @@ def plain_unit(
     return main + (layer("conv_w1", x, stride) if f"{name}.conv_w1.conv.weight" in entries else x)
 
 
-def plain_forward(
-    entries: dict[str, torch.Tensor], x: torch.Tensor
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def plain_forward(entries: dict[str, torch.Tensor], x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     stem = plain_bn_relu(entries, "conv1", plain_conv(entries, "conv1", x, (1, 2, 2)))
     hints = {"maxpool": F.max_pool3d(stem, (1, 3, 3), (1, 2, 2), (0, 1, 1))}
     x = hints["maxpool"]
@@ -255,8 +243,7 @@ def test_fresh_network_learns_which_way_noise_moves() -> None:
     labels = torch.arange(16) % 2
     steps = (2 * labels - 1).tolist()
     moving = [
-        torch.cat([x.roll(2 * t * step, dims=-1) for t in range(4)], 1)
-        for x, step in zip(still, steps, strict=True)
+        torch.cat([x.roll(2 * t * step, dims=-1) for t in range(4)], 1) for x, step in zip(still, steps, strict=True)
     ]
     network = tiny(num_classes=2, depth=(1, 1, 1, 1))
     optimiser = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, nesterov=True)

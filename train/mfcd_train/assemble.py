@@ -40,10 +40,12 @@ class Assembler:
     def __call__(self, batch: Batch, formats: Sequence[str]) -> dict[str, Tensor]:
         """Clips by format from the same GOPs, crops and flips, each (N, C, T, crop, crop) float32, normalised.
 
-        `rgb` is rebuilt by Eq. 2; a flip negates dx of `motion`. Frames that need no resizing are cropped first.
+        `rgb` is rebuilt by Eq. 2; a flip negates dx of `motion`. Frames that need no resizing are cropped first, where
+        the crop is one of whole chroma samples.
         """
         crops = self._crops(batch)
-        early = (self.settings.height_px, self.settings.width_px) == (self.frame_size, self.frame_size)
+        same_size = (self.settings.height_px, self.settings.width_px) == (self.frame_size, self.frame_size)
+        early = same_size and self.crop_size % 2 == 0
         window = crops if early else _Window.whole(self.settings, len(batch.labels))
         gop = _PlanarGop(batch, self.settings, window)
         clips = {}
@@ -68,7 +70,9 @@ class Assembler:
     def _resize(self, clip: Tensor, name: str) -> Tensor:
         height, width = clip.shape[-2:]
         size = (self.frame_size, self.frame_size)
-        resized = F.interpolate(clip.flatten(1, 2), size, mode="bilinear", antialias=True).reshape(*clip.shape[:3], *size)
+        resized = F.interpolate(clip.flatten(1, 2), size, mode="bilinear", antialias=True).reshape(
+            *clip.shape[:3], *size
+        )
         if CLIP_FORMATS[name].source == "motion":
             resized *= torch.tensor([size[0] / height, size[1] / width], device=clip.device).view(2, 1, 1, 1)
         return resized

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -15,8 +15,6 @@ from mfcd_train.checkpoint import load_checkpoint, load_weights
 from mfcd_train.models.mfnet3d import MFNet3D
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from mfcd_train.config import Recipe
     from mfcd_train.runlog import RunLog
 
@@ -47,15 +45,15 @@ def build_model(recipe: Recipe, num_classes: int) -> MFNet3D:
     return model
 
 
-def load_model(run: RunLog, fabric: Fabric) -> nn.Module:
+def load_model(run: RunLog, fabric: Fabric) -> MFNet3D:
     """The network of a run with the weights of its checkpoint, in eval mode, set up on the device."""
     model = build_model(run.recipe, len(run.classes))
     load_weights(model, load_checkpoint(run.folder)["model"], str(run.folder))
     return setup(fabric, model.requires_grad_(requires_grad=False).eval())
 
 
-def setup(fabric: Fabric, model: nn.Module) -> nn.Module:
-    """Set a network up on the device, with its hints within reach."""
+def setup(fabric: Fabric, model: MFNet3D) -> MFNet3D:
+    """Set a network up on the device: what comes back stands in for it, its hints included."""
     wrapped = fabric.setup_module(model)
     wrapped.mark_forward_method("forward_with_hints")
-    return wrapped
+    return cast("MFNet3D", wrapped)

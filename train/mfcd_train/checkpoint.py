@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from torch import nn
+    from torch import Tensor, nn
 
 CHECKPOINT = "checkpoint.pt"
+PARTS = ("model", "optimizer", "progress")
+UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+"""What torch's safe unpickler raises on bytes that are no checkpoint, beside errors of pickle and struct."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +44,25 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     """Read the checkpoint of a run. Raises UsageError where there is none or it cannot be read."""
     path = folder / CHECKPOINT
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UsageError(f"{folder}: no {CHECKPOINT}; expected a run of mfcd-train") from None
-    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        raise UsageError(f"{path}: not a readable checkpoint ({error}); train again") from None
+    except (*UNREADABLE, pickle.UnpicklingError, struct.error) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"{path}: not a readable checkpoint ({reason}); train again") from None
+    if not isinstance(state, dict) or not all(isinstance(state.get(part), dict) for part in PARTS):
+        raise UsageError(f"{path}: not a checkpoint of mfcd-train; expected {', '.join(PARTS)} in it")
     return state
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Any], origin: str) -> None:
     """Load every tensor of `weights`, strictly. Raises UsageError naming what does not fit."""
     own = model.state_dict()
-    wrong = sorted(set(own) ^ set(weights)) + [n for n in own if n in weights and own[n].shape != weights[n].shape]
+    wrong = sorted(set(own) ^ set(weights)) + [n for n in own if n in weights and not _fits(weights[n], own[n])]
     if wrong:
         raise UsageError(f"weights of {origin} do not fit: {len(wrong)} tensors differ, the first is {wrong[0]!r}")
     model.load_state_dict(weights)
+
+
+def _fits(found: Any, own: Tensor) -> bool:  # noqa: ANN401 - a checkpoint may hold anything
+    return isinstance(found, torch.Tensor) and found.shape == own.shape and found.dtype == own.dtype

@@ -21,7 +21,11 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 def key(
-    default: Any, help_text: str, low: float = 0.0, high: float = float("inf"), one_of: Collection[str] = ()
+    default: Any,  # noqa: ANN401 - of the type of the key
+    help_text: str,
+    low: float = 0.0,
+    high: float = float("inf"),
+    one_of: Collection[str] = (),
 ) -> Any:  # noqa: ANN401
     """A recipe key: default, help, and what values are allowed."""
     return field(default=default, metadata={"help": help_text, "low": low, "high": high, "one_of": tuple(one_of)})
@@ -62,6 +66,10 @@ class OptimRecipe:
     gamma: float = key(0.1, "factor of `step`", 0, 1)
     warmup_epochs: float = key(0.0, "epochs of linear warm-up")
 
+    def __post_init__(self) -> None:
+        if self.nesterov and not self.momentum:
+            raise UsageError("optim.momentum 0 with optim.nesterov: expected momentum above 0, or nesterov = false")
+
 
 @dataclass(frozen=True)
 class DistillRecipe:
@@ -87,7 +95,7 @@ class RunRecipe:
     num_threads: int = key(0, "torch threads on a CPU; 0: one a core", 0)
     loader_threads: int = key(2, "threads that read and decompress", 1)
     validate_every: int = key(1, "epochs between validations; the last one always", 1)
-    checkpoint_seconds: float = key(300.0, "seconds between checkpoints within an epoch", 1)
+    checkpoint_seconds: float = key(300.0, "seconds between checkpoints within an epoch; 0: after every step")
 
 
 @dataclass(frozen=True)
@@ -172,7 +180,9 @@ def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
         section, dot, entry = path.strip().partition(".")
         if not (equals and dot):
             raise UsageError(f"--set {override!r}: expected section.key=value, such as optim.epochs=10")
-        values.setdefault(section, {})[entry] = _parse_value(text.strip())
+        keys = values.setdefault(section, {})
+        if isinstance(keys, dict):  # or else from_dict says what it is
+            keys[entry] = _parse_value(text.strip())
     return Recipe.from_dict(values)
 
 

@@ -1,4 +1,4 @@
-"""Which GOPs are drawn, in which order, with which crop and flip: one global sequence from seed and epoch (DESIGN 5)."""
+"""Which GOPs are drawn, in which order, with which crop and flip: one sequence from seed and epoch (DESIGN 5)."""
 
 from __future__ import annotations
 

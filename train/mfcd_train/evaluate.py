@@ -49,7 +49,7 @@ def cli() -> None:
     default="random",
     help="random: random GOPs and crops by seed, as the paper. spread: evenly spread GOPs, centre crop.",
 )
-@click.option("--seed", default=0, help="Seed of the random protocol.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the random protocol.")
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result on stdout.")
 def accuracy(  # noqa: PLR0913 - one argument an option

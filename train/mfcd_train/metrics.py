@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def topk_accuracy(scores: NDArray[np.float32], labels: NDArray[np.int32], k: int) -> float:
-    """Share of rows of `scores` (n, classes) whose label (n,) is among the k highest; ties count against the label."""
+    """Share of rows of `scores` (n, classes) whose label (n,) is among the k highest; ties and NaN count against it."""
     own = scores[np.arange(len(labels)), labels][:, None]
-    rank = (scores >= own).sum(1) - 1
+    rank = (~(scores < own)).sum(1) - 1
     return float((rank < k).mean())
 
 

@@ -1,16 +1,250 @@
-"""One self-contained page on evaluated runs."""
+"""`mfcd-eval report`: one self-contained page on evaluated runs: accuracy, curves, and what the network is fed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from dataclasses import dataclass
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tomli_w
+from jinja2 import Environment, StrictUndefined
+
+from mfcd_core.atomic import replacing
+from mfcd_core.clip import CLIP_FORMATS
+from mfcd_core.errors import UsageError
+from mfcd_train.dataset import split_rows
+from mfcd_train.pictures import Curve, build_strip, colour_wheel, curves_uri, explained_levels, png_uri, smoothing_width
+from mfcd_train.runlog import EVALUATION
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
+    from mfcd_core.gop import Gop
     from mfcd_core.store import Store
     from mfcd_train.runlog import RunLog
 
+TEMPLATE = "report.html.j2"
+COLOURS = ("#2b7fd4", "#d9690f", "#2e9455", "#a05fd0", "#d4447c", "#0f8f98", "#8a7a1e")  # 3:1 on white and on black
+LINE_STYLES = ("solid", "dashed", "dotted")
+EVALUATION_KEYS = {
+    *("clip/top1", "clip/top5", "video/top1", "video/top5", "chance", "per_class", "num_videos", "clips", "protocol"),
+    *("num_videos_with_repeated_gops", "seed", "split", "frames", "clip_format", "store_settings"),
+}
+PANELS = (
+    ("loss/total", "Total loss (Eq. 8)"),
+    ("loss/ce", "Cross entropy (Eq. 7)"),
+    ("loss/hint", "Hint loss (Eq. 5)"),
+    ("loss/soft", "Soft-logit loss (Eq. 6)"),
+    ("clip/top1", "Clip top-1, training batches"),
+    ("validation/clip/top1", "Clip top-1, test videos"),
+)
+MAX_CANDIDATES = 64
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """A run with its evaluation.json, its name on the page and the look of its lines."""
+
+    log: RunLog
+    evaluation: Mapping[str, Any]
+    name: str
+    colour: str
+    line_style: str
+
+    @property
+    def protocol(self) -> tuple[Any, ...]:
+        """What has to be equal for two runs to be compared."""
+        keys = ("split", "num_videos", "clips", "protocol", "seed", "num_videos_with_repeated_gops")
+        return tuple(self.evaluation[key] for key in keys)
+
+    def curve(self, key: str) -> Curve | None:
+        """Values of a metric over epochs, or None without any, or before the first epoch ended."""
+        records = self.log.read_metrics()
+        ends = [record for record in records if "loss/total" not in record]
+        logged = [record for record in records if key in record]
+        if not (ends and logged):
+            return None
+        steps_an_epoch = ends[-1]["step"] / ends[-1]["epoch"]
+        epochs = np.array([record["step"] for record in logged]) / steps_an_epoch
+        return Curve(epochs, np.array([float(record[key]) for record in logged]), self.colour, self.line_style)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of a run less that of its teacher (or of the first run), as shares, by the keys of evaluation.json."""
+
+    run: EvaluatedRun
+    baseline: EvaluatedRun
+
+    def of(self, key: str) -> float:
+        """Difference of one accuracy."""
+        return float(self.run.evaluation[key] - self.baseline.evaluation[key])
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Curves of one metric: its picture, the last value of each run, and the values that one moving mean covers."""
+
+    title: str
+    uri: str
+    last_values: list[tuple[EvaluatedRun, str]]
+    smoothing: int
+
 
 def write_report(store: Store, runs: Sequence[RunLog], out: Path) -> None:
-    """Write the page."""
+    """Write a page on `runs`, evaluated on `store`, that needs no other file and no network.
+
+    Raises UsageError where a run was not evaluated, or on another store.
+    """
+    evaluated = _open_evaluated(store, runs)
+    rows = split_rows(store, evaluated[0].evaluation["split"])["test"]
+    video_id, gop_index, gop = choose_gop(store, rows)
+    page = (
+        _environment()
+        .from_string(_template())
+        .render(
+            store=store,
+            store_name=store.path.resolve().name,
+            runs=evaluated,
+            names=_enumerated([run.name for run in evaluated]),
+            differences=_differences(evaluated),
+            comparable=len({run.protocol for run in evaluated}) == 1,
+            videos_by_class=_videos_by_class(store, rows),
+            panels=_panels(evaluated, 1 / len(store.classes)),
+            video_id=video_id,
+            gop_index=gop_index,
+            num_candidates=len(_candidates(rows)),
+            strip=build_strip(gop, residual_offset=_residual_offset(evaluated)),
+            residual_offset=_residual_offset(evaluated),
+            wheel=colour_wheel(),
+            settings=dict(_flat(store.settings.to_dict())),
+            mfcd_version=version("mfcd"),
+        )
+    )
+    with replacing(out) as part:
+        part.write_bytes(page.encode("utf-8", "replace"))
+
+
+def choose_gop(store: Store, rows: NDArray[np.int64]) -> tuple[str, int, Gop]:
+    """Of the middle GOPs of up to 64 videos, the one where tracing explains most: video id, GOP number, the GOP."""
+    places = [(str(store.videos.ids[row]), int(store.videos.num_gops[row]) // 2) for row in _candidates(rows)]
+    scores = [explained_levels(store.read_gop(*place)) for place in places]
+    video_id, gop_index = places[int(np.argmax(scores))]
+    return video_id, gop_index, store.read_gop(video_id, gop_index)
+
+
+def _candidates(rows: NDArray[np.int64]) -> list[int]:
+    places = np.linspace(0, len(rows) - 1, min(MAX_CANDIDATES, len(rows)))
+    return [int(row) for row in rows[places.astype(np.int64)]]
+
+
+def _open_evaluated(store: Store, runs: Sequence[RunLog]) -> list[EvaluatedRun]:
+    names = [run.folder.resolve().name for run in runs]
+    if len(set(names)) < len(names):
+        names = [str(run.folder) for run in runs]
+    return [
+        EvaluatedRun(
+            log=run,
+            evaluation=_read_evaluation(store, run),
+            name=name,
+            colour=COLOURS[i % len(COLOURS)],
+            line_style=LINE_STYLES[i // len(COLOURS) % len(LINE_STYLES)],
+        )
+        for i, (run, name) in enumerate(zip(runs, names, strict=True))
+    ]
+
+
+def _read_evaluation(store: Store, run: RunLog) -> Mapping[str, Any]:
+    path, next_step = run.folder / EVALUATION, f"run `mfcd-eval {run.folder} {store.path}` first"
+    try:
+        evaluation = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{run.folder} has no {EVALUATION}: {next_step}") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is not readable ({error}): {next_step}") from None
+    if not isinstance(evaluation, dict) or not evaluation.keys() >= EVALUATION_KEYS:
+        raise UsageError(f"{path} lacks what mfcd-eval writes: {next_step}")
+    if run.classes != list(store.classes) or evaluation["store_settings"] != _as_json(store.settings.to_dict()):
+        raise UsageError(f"{path} is of another store than {store.path}: {next_step}")
+    return evaluation
+
+
+def _as_json(value: Any) -> Any:  # noqa: ANN401
+    return json.loads(json.dumps(value))
+
+
+def _differences(runs: Sequence[EvaluatedRun]) -> list[Difference]:
+    """Every student beside its teacher; where no teacher is among the runs, every run beside the first."""
+    by_folder = {str(run.log.folder.resolve()): run for run in runs}
+    students = [(run, by_folder.get(run.log.facts.get("teacher") or "")) for run in runs]
+    return [Difference(run, teacher) for run, teacher in students if teacher] or [
+        Difference(run, runs[0]) for run in runs[1:]
+    ]
+
+
+def _videos_by_class(store: Store, rows: NDArray[np.int64]) -> dict[str, int]:
+    counts = np.bincount(store.videos.labels[rows], minlength=len(store.classes))
+    return {name: int(count) for name, count in zip(store.classes, counts, strict=True) if count}
+
+
+def _panels(runs: Sequence[EvaluatedRun], chance: float) -> list[Panel]:
+    panels = []
+    for key, title in PANELS:
+        curves = [(run, curve) for run in runs if (curve := run.curve(key))]
+        if curves:
+            panels.append(_panel(key, title, curves, chance))
+    return panels
+
+
+def _panel(key: str, title: str, curves: Sequence[tuple[EvaluatedRun, Curve]], chance: float) -> Panel:
+    share, smoothed = "top1" in key, not key.startswith("validation/")
+    return Panel(
+        title=title,
+        uri=curves_uri([c for _, c in curves], smoothed=smoothed, share=share, chance=chance if share else None),
+        last_values=[(run, f"{c.values[-1]:.1%}" if share else f"{c.values[-1]:.3g}") for run, c in curves],
+        smoothing=max(smoothing_width(c.values) for _, c in curves) if smoothed else 1,
+    )
+
+
+def _residual_offset(runs: Sequence[EvaluatedRun]) -> float:
+    """Of the last run that is fed residuals: what its pictures were made with."""
+    recipes = [run.log.recipe.data for run in runs]
+    return next((r.residual_offset for r in reversed(recipes) if CLIP_FORMATS[r.clip_format].source == "residual"), 0.0)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        flat += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
+    return flat
+
+
+def _environment() -> Environment:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "percent": lambda share: f"{share:.1%}",
+        "points": _points,
+        "png": png_uri,
+        "toml": lambda recipe: tomli_w.dumps(recipe.to_dict()),
+        "folder_name": lambda path: Path(path).name,
+    }
+    return environment
+
+
+def _points(share: float) -> str:
+    points = round(share * 100, 1)
+    return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}") if points else "0.0"
+
+
+def _enumerated(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _template() -> str:
+    return (resources.files("mfcd_train") / TEMPLATE).read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ import tomli_w
 
 from mfcd_core.atomic import replacing
 from mfcd_core.errors import UsageError
+from mfcd_train.checkpoint import CHECKPOINT
 from mfcd_train.config import load_recipe
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mfcd_core.store import Store
+    from mfcd_train.checkpoint import Progress
     from mfcd_train.config import Recipe
 
 RECIPE, RUN, METRICS, EVALUATION = "recipe.toml", "run.json", "metrics.jsonl", "evaluation.json"
@@ -50,9 +52,9 @@ class RunLog:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return [json.loads(line) for line in lines if line.endswith("}")]
 
-    def forget_after(self, step: int) -> None:
-        """Drop the records of steps that a resumed run takes again."""
-        kept = [record for record in self.read_metrics() if record["step"] <= step]
+    def forget_after(self, progress: Progress) -> None:
+        """Drop the records of steps that a resumed run takes again, and of an epoch whose end it reaches again."""
+        kept = [r for r in self.read_metrics() if r["step"] <= progress.step and r["epoch"] <= progress.epoch]
         with replacing(self.folder / METRICS) as part:
             part.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
 
@@ -60,7 +62,8 @@ class RunLog:
 def begin_run(folder: Path, recipe: Recipe, store: Store, seed: int, origin: Mapping[str, str | None]) -> RunLog:
     """Open `folder` for this recipe, store, seed and origin of weights (`teacher`, `init`), or find it so.
 
-    Raises UsageError where the folder holds a run of something else, naming the difference.
+    A run that failed before anything was recorded is begun anew. Raises UsageError where the folder holds a run of
+    something else, naming the difference.
     """
     facts = {
         "seed": seed,
@@ -70,7 +73,7 @@ def begin_run(folder: Path, recipe: Recipe, store: Store, seed: int, origin: Map
         "store_settings": store.settings.to_dict(),
         "classes": list(store.classes),
     }
-    if (folder / RUN).exists():
+    if (folder / RUN).exists() and any(_is_filled(folder / name) for name in (CHECKPOINT, METRICS)):
         run = open_run(folder)
         _require_same(folder, run, recipe, facts)
         return run
@@ -81,6 +84,10 @@ def begin_run(folder: Path, recipe: Recipe, store: Store, seed: int, origin: Map
     with replacing(folder / RUN) as part:
         part.write_text(json.dumps({**facts, "versions": versions}, indent=1) + "\n", encoding="utf-8")
     return open_run(folder)
+
+
+def _is_filled(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def open_run(folder: Path) -> RunLog:

@@ -14,6 +14,7 @@ from mfcd_core.store import Store
 from mfcd_train.build import build_fabric, build_model, load_model
 from mfcd_train.checkpoint import CHECKPOINT, Progress, load_checkpoint, load_weights
 from mfcd_train.config import load_recipe
+from mfcd_train.dataset import split_rows
 from mfcd_train.runlog import begin_run, open_run
 from mfcd_train.trainer import TEACHER_FORMAT, Trainer
 
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mfcd_train.config import Recipe
+    from mfcd_train.models.mfnet3d import MFNet3D
     from mfcd_train.runlog import RunLog
+
+SEED = click.IntRange(0, 2**32 - 1)
 
 
 @click.command("mfcd-train", context_settings={"show_default": True})
@@ -37,10 +41,11 @@ if TYPE_CHECKING:
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one recipe key, as in optim.epochs=10."
 )
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
-@click.option("--seed", default=0, help="Seed of weights, order, crops and flips.")
+@click.option("--seed", type=SEED, default=0, help="Seed of weights, order, crops and flips.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary on stdout.")
 def cli(  # noqa: PLR0913 - one parameter an option
     store: Path,
+    *,
     recipe: str,
     out: Path,
     teacher: Path | None,
@@ -48,15 +53,16 @@ def cli(  # noqa: PLR0913 - one parameter an option
     overrides: tuple[str, ...],
     device: str,
     seed: int,
-    as_json: bool,  # noqa: FBT001
+    as_json: bool,
 ) -> int:
     """Train MFNet-3D on STORE as a recipe says, into the run folder --out.
 
     A teacher sees the RGB rebuilt from the store; a student sees the compressed clip and mimics its teacher.
     """
     opened, resolved = Store(store), load_recipe(recipe, overrides)
+    split_rows(opened, resolved.data.split)  # raises where there is nothing to train on
     _check_teacher(resolved, teacher)
-    origin = {"teacher": _resolved(teacher), "init": init or _resolved(teacher)}
+    origin = {"teacher": _resolved(teacher), "init": init if init == "none" else _resolved(init or teacher)}
     run = begin_run(out, resolved, opened, seed, origin)
     fabric = build_fabric(resolved, device)
     progress = train(run, opened, fabric)
@@ -68,8 +74,8 @@ def cli(  # noqa: PLR0913 - one parameter an option
     return 0
 
 
-def _resolved(path: Path | None) -> str | None:
-    return None if path is None else str(path.resolve())
+def _resolved(path: Path | str | None) -> str | None:
+    return None if path is None else str(Path(path).resolve())
 
 
 def _check_teacher(recipe: Recipe, teacher: Path | None) -> None:
@@ -94,11 +100,10 @@ def train(run: RunLog, store: Store, fabric: Fabric) -> Progress:
         weight_decay=optim.weight_decay,
         nesterov=optim.nesterov,
     )
-    progress = Progress()
+    state, progress = None, Progress()
     if (run.folder / CHECKPOINT).exists():
         state = load_checkpoint(run.folder)
         load_weights(model, state["model"], str(run.folder))
-        optimizer.load_state_dict(state["optimizer"])
         progress = Progress(**state["progress"])
         say(f"resuming {run.folder} at epoch {progress.epoch} of {optim.epochs}, step {progress.step}")
     else:
@@ -106,6 +111,8 @@ def train(run: RunLog, store: Store, fabric: Fabric) -> Progress:
     teacher = _load_teacher(run, store, fabric) if recipe.distill.needs_teacher else None
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     wrapped.mark_forward_method("forward_with_hints")
+    if state:
+        wrapped_optimizer.load_state_dict(state["optimizer"])  # after setup: momentum goes where the weights are
     return Trainer(fabric, store, run, wrapped, wrapped_optimizer, teacher).fit(progress)
 
 
@@ -118,7 +125,7 @@ def _initialise(model: nn.Module, run: RunLog) -> None:
     say(f"starting from the weights of {init}")
 
 
-def _load_teacher(run: RunLog, store: Store, fabric: Fabric) -> nn.Module:
+def _load_teacher(run: RunLog, store: Store, fabric: Fabric) -> MFNet3D:
     folder = Path(run.facts["teacher"])
     teacher_run = open_run(folder)
     if teacher_run.classes != list(store.classes):

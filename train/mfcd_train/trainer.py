@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lightning_fabric import Fabric
-    from torch import Tensor, nn
+    from torch import Tensor
     from torch.optim import Optimizer
 
     from mfcd_core.console import Advance
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mfcd_train.config import Recipe
     from mfcd_train.dataset import Draws
     from mfcd_train.loader import Batch
+    from mfcd_train.models.mfnet3d import MFNet3D
     from mfcd_train.runlog import RunLog
 
 LOG_EVERY_STEPS = 10
@@ -49,14 +50,14 @@ class Trainer:
     fabric: Fabric
     store: Store
     run: RunLog
-    model: nn.Module
+    model: MFNet3D
     optimizer: Optimizer
-    teacher: nn.Module | None
+    teacher: MFNet3D | None
 
     def fit(self, progress: Progress) -> Progress:
         """Train from `progress` to the recipe's last epoch, with a checkpoint after every epoch and in between."""
         recipe, rows = self.recipe, split_rows(self.store, self.recipe.data.split)
-        self.run.forget_after(progress.step)
+        self.run.forget_after(progress)
         with show_progress("training", recipe.optim.epochs, "epochs") as advance:
             advance(progress.epoch)
             for epoch in range(progress.epoch, recipe.optim.epochs):
@@ -66,8 +67,8 @@ class Trainer:
                 if (epoch + 1) % recipe.run.validate_every == 0 or epoch + 1 == recipe.optim.epochs:
                     record |= self._validate(rows["test"])
                 progress = Progress(epoch + 1, 0, progress.step)
+                self.run.append(record)  # first: a kill in between repeats both
                 self._save(progress)
-                self.run.append(record)
         return progress
 
     @property
@@ -81,11 +82,10 @@ class Trainer:
         return int(self.run.facts["seed"])
 
     def _train_epoch(self, draws: Draws, progress: Progress, advance: Advance) -> Progress:
-        saved, first = time.monotonic(), progress.batch
-        num_batches = max(len(draws) // self.recipe.data.batch_size, 1)
-        for batch, waited_seconds in _timed(self._batches(draws, first)):
-            if progress.batch == num_batches:
-                break
+        saved = time.monotonic()
+        batch_size = self.recipe.data.batch_size
+        num_batches = max(len(draws) // batch_size, 1)  # an incomplete one is left out, unless it is all there is
+        for batch, waited_seconds in _timed(self._batches(draws[: num_batches * batch_size], progress.batch)):
             start = time.monotonic()
             record = self._train_step(batch, progress, num_batches)
             progress = replace(progress, batch=progress.batch + 1, step=progress.step + 1)
@@ -124,10 +124,7 @@ class Trainer:
         losses, logits = self._losses(batch)
         if not torch.isfinite(losses["loss/total"]):
             videos = ", ".join(str(self.store.videos.ids[row]) for row in batch.draws.video[:4])
-            raise DivergedError(
-                f"loss is not a number at step {progress.step} (videos {videos} ...): lower optim.learning_rate; "
-                f"the last checkpoint in {self.run.folder} is from before"
-            )
+            raise self._diverged(f"loss is not a number at step {progress.step} (videos {videos} ...)")
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(losses["loss/total"])
         self.optimizer.step()
@@ -161,7 +158,16 @@ class Trainer:
         return {"validation/clip/top1": topk_accuracy(scores, labels, 1)}
 
     def _save(self, progress: Progress) -> None:
-        save_checkpoint(self.run.folder, self.model.state_dict(), self.optimizer.state_dict(), progress)
+        weights = self.model.state_dict()
+        broken = [name for name, weight in weights.items() if not weight.isfinite().all()]
+        if broken:
+            raise self._diverged(f"weights are not numbers after step {progress.step} (the first is {broken[0]})")
+        save_checkpoint(self.run.folder, weights, self.optimizer.state_dict(), progress)
+
+    def _diverged(self, what: str) -> DivergedError:
+        return DivergedError(
+            f"{what}: lower optim.learning_rate; the last checkpoint in {self.run.folder}, if any, is from before"
+        )
 
 
 def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:

@@ -1,0 +1,381 @@
+"""Clips on the device against NumPy: `Gop.rebuild_frames`, the plane conversions of the core, and plain arithmetic."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from synthetic import StoredGop, encode, random_gop, shift, texture, trace_file, write_store
+
+from mfcd_core.clip import CLIP_FORMATS
+from mfcd_core.planes import planes_to_rgb, residual_to_rgb
+from mfcd_core.store import Store
+from mfcd_core.store.settings import StoreSettings
+from mfcd_train.assemble import Assembler
+from mfcd_train.dataset import Draws
+from mfcd_train.loader import iter_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from mfcd_core.gop import Gop
+
+    Levels = NDArray[np.float64]
+
+MEAN, SCALE = np.array([124.0, 117.0, 104.0]), 0.0167  # as the paper's network was published
+STORED = list(product(["yuv420p", "rgb24"], [1, 2, 4]))
+NUM_GOPS = 5
+TOP = [0.0, 1.0, 0.47, 0.31, 0.83]  # no place halfway between two
+LEFT = [1.0, 0.0, 0.47, 0.66, 0.12]
+FLIP = [False, True, False, True, True]
+
+
+def draw(rows: Sequence[int], top: Sequence[float], left: Sequence[float], flip: Sequence[bool]) -> Draws:
+    gop = np.array(rows, np.int64)
+    places = (np.array(place, np.float32) for place in (top, left))
+    return Draws(np.zeros_like(gop), gop, *places, np.array(flip))
+
+
+EVERY_GOP = draw(range(NUM_GOPS), TOP, LEFT, FLIP)
+CENTRE = draw([0], [0.5], [0.5], [False])
+
+
+def assemble(store: Store, assembler: Assembler, draws: Draws, formats: Sequence[str]) -> dict[str, Levels]:
+    """Clips (N, T, H, W, C), no longer normalised: in RGB levels, or in pixels of motion."""
+    with_motion = any(CLIP_FORMATS[name].needs_motion for name in formats)
+    (batch,) = iter_batches(store, draws, len(draws), with_motion=with_motion, num_threads=1)
+    return {name: in_levels(clip, name) for name, clip in assembler(batch, formats).items()}
+
+
+def in_levels(clip: Tensor, name: str) -> Levels:
+    assert clip.dtype == torch.float32
+    values = clip.double().numpy().transpose(0, 2, 3, 4, 1)
+    return values / 0.0625 if name == "motion" else values / SCALE + MEAN
+
+
+def cut(frames: NDArray[Any], draws: Draws, sample: int, size: tuple[int, int]) -> NDArray[Any]:
+    """Crop (T, H, W, C) at even places, then mirror it, which turns (dy, dx) around too."""
+    frame_size, crop_size = size
+    room = (frame_size - crop_size) // 2
+    y, x = (2 * round(float(place[sample]) * room) for place in (draws.top, draws.left))
+    cropped = frames[:, y : y + crop_size, x : x + crop_size]
+    if not draws.flip[sample]:
+        return cropped
+    return cropped[:, :, ::-1] * np.array([1, -1]) if cropped.shape[-1] == 2 else cropped[:, :, ::-1]
+
+
+def expect(gop: Gop, name: str, offset: float) -> Levels:
+    """The clip of a whole GOP by its equation, (T, H, W, C)."""
+    if name == "rgb":
+        return gop.rebuild_frames().astype(float)
+    if name == "motion":
+        return np.concatenate([np.zeros_like(gop.motion[:1]), gop.motion]).transpose(0, 2, 3, 1).astype(float)
+    first = planes_to_rgb(gop.iframe).astype(float)
+    residual = residual_to_rgb(gop.residual).astype(float) + offset
+    if name == "augmented":
+        return np.stack([first, *((r + first) / 2 for r in residual)])
+    if name == "residual":
+        return np.stack([first, *residual])
+    assert name == "residual-only"
+    return np.stack([residual[0], *residual])
+
+
+def write_gops(folder: Path, settings: StoreSettings, gops: Sequence[StoredGop]) -> Store:
+    return Store(write_store(folder, settings, {"v": gops}))
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Store]:
+    """Noise whose motion points anywhere in the picture, in every way of storing it."""
+    random = np.random.default_rng(1)
+    folder, found = tmp_path_factory.mktemp("stores"), {}
+    for pixel_format, step in STORED:
+        settings = StoreSettings(32, 32, gop_size=5, pixel_format=pixel_format, residual_step=step)
+        gops = [random_gop(settings, random) for _ in range(NUM_GOPS)]
+        found[pixel_format, step] = write_gops(folder / f"{pixel_format}-{step}", settings, gops)
+    return found
+
+
+# Against NumPy
+
+
+@pytest.mark.parametrize(("pixel_format", "step"), STORED)
+def test_rgb_clips_are_the_rebuilt_frames(
+    stores: Mapping[tuple[str, int], Store], pixel_format: str, step: int
+) -> None:
+    store = stores[pixel_format, step]
+    clips = assemble(store, Assembler(store.settings, 32, 16), EVERY_GOP, ["rgb"])["rgb"]
+    for sample in range(NUM_GOPS):
+        frames = store.read_gop("v", sample).rebuild_frames()
+        assert np.array_equal(clips[sample].round(3), cut(frames, EVERY_GOP, sample, (32, 16)))
+
+
+@pytest.mark.parametrize("offset", [0.0, 128.0])
+@pytest.mark.parametrize(("pixel_format", "step"), STORED)
+def test_every_format_follows_its_equation(
+    stores: Mapping[tuple[str, int], Store], pixel_format: str, step: int, offset: float
+) -> None:
+    store = stores[pixel_format, step]
+    clips = assemble(store, Assembler(store.settings, 32, 20, offset), EVERY_GOP, list(CLIP_FORMATS))
+    assert list(clips) == list(CLIP_FORMATS)
+    for name, sample in product(CLIP_FORMATS, range(NUM_GOPS)):
+        expected = expect(store.read_gop("v", sample), name, offset)
+        assert np.abs(clips[name][sample] - cut(expected, EVERY_GOP, sample, (32, 20))).max() < 1e-3, name
+
+
+def test_a_format_is_the_same_alone_and_beside_others(stores: Mapping[tuple[str, int], Store]) -> None:
+    store = stores["yuv420p", 2]
+    assembler = Assembler(store.settings, 32, 16)
+    together = assemble(store, assembler, EVERY_GOP, list(CLIP_FORMATS))
+    for name in CLIP_FORMATS:  # those without motion are built from batches that did not read it
+        assert np.array_equal(assemble(store, assembler, EVERY_GOP, [name])[name], together[name])
+
+
+def test_clips_are_normalised_by_the_published_constants(tmp_path: Path) -> None:
+    settings = StoreSettings(16, 16, gop_size=2, pixel_format="rgb24")
+    arrays = {array.name: np.zeros(array.shape, array.dtype) for array in settings.stored_arrays()}
+    arrays["iframe/rgb"][:] = [124, 17, 204]
+    arrays["motion"][:, 1, :, 4:] = 4
+    store = write_gops(tmp_path, settings, [StoredGop(arrays, 2)])
+    (batch,) = iter_batches(store, CENTRE, 1, with_motion=True, num_threads=1)
+    clips = Assembler(settings, 16, 16)(batch, list(CLIP_FORMATS))
+    assert {name: tuple(clip.shape) for name, clip in clips.items()} == {
+        name: (1, clip_format.num_channels, 2, 16, 16) for name, clip_format in CLIP_FORMATS.items()
+    }
+    pixel = {name: clip[0, :, :, 8, 8] for name, clip in clips.items()}
+    expected = torch.tensor([0.0, -100 * 0.0167, 100 * 0.0167])
+    torch.testing.assert_close(pixel["rgb"], torch.stack([expected, expected], 1))
+    torch.testing.assert_close(pixel["residual"][:, 1], torch.tensor([-124.0, -117, -104]) * 0.0167)
+    torch.testing.assert_close(pixel["augmented"][:, 1], torch.tensor([-62.0, 8.5 - 117, -2]) * 0.0167)
+    torch.testing.assert_close(pixel["motion"], torch.tensor([[0.0, 0.0], [0.0, 4 / 16]]))
+
+
+# Against another decoder's RGB
+
+
+def test_rgb_is_what_pyav_gives_for_the_encoded_file(tmp_path: Path) -> None:
+    tints = np.array([[0.5, 0.3, 0.9], [0.2, 0.8, 0.3]])
+    still = sum(texture(64, 64, seed)[..., None] * tint for seed, tint in enumerate(tints))
+    moved = np.stack([shift(still.transpose(2, 0, 1).reshape(-1, 64), 0, 1.5 * t) for t in range(12)])
+    frames = moved.reshape(12, 3, 64, 64).transpose(0, 2, 3, 1).clip(0, 255).astype(np.uint8)
+    path = encode(tmp_path / "v.mp4", frames)
+    settings = StoreSettings(64, 64, residual_step=1)
+    store = write_gops(tmp_path / "store", settings, trace_file(path, settings))
+    clip = assemble(store, Assembler(settings, 64, 64), CENTRE, ["rgb"])["rgb"][0]
+    with av.open(str(path)) as container:
+        decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    assert clip.shape == decoded.shape
+    assert np.ptp(decoded) > 150
+    assert np.abs(clip - decoded).max() <= 2 + 1e-3
+
+
+# The same place in every format
+
+
+@pytest.fixture(scope="module")
+def unique(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """GOPs whose pixels say where they are: frames, residuals and motion all hold (row, column); U_0(0, 0) is black."""
+    settings = StoreSettings(32, 32, gop_size=3, pixel_format="rgb24", residual_step=1)
+    place = np.moveaxis(np.indices((32, 32)), 0, -1)
+    frame = np.concatenate([place, place[..., :1] * 0], -1)
+    arrays = {
+        "iframe/rgb": frame.astype(np.uint8),
+        "residual/rgb": np.stack([frame, frame]).astype(np.int16),  # U_t = U_0(0, 0) + R_t
+        "motion": np.stack([place.transpose(2, 0, 1)] * 2).astype(np.int16),  # p - D = (0, 0)
+    }
+    return write_gops(tmp_path_factory.mktemp("unique"), settings, [StoredGop(arrays, 3)])
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(
+    ("top", "left", "corner"), [(0, 0, (0, 0)), (1, 1, (12, 12)), (0, 1, (0, 12)), (0.5, 0, (6, 0))]
+)
+def test_all_formats_are_cut_and_flipped_alike(
+    unique: Store, top: float, left: float, corner: tuple[int, int], *, flip: bool
+) -> None:
+    draws = draw([0], [top], [left], [flip])
+    clips = assemble(unique, Assembler(unique.settings, 32, 20), draws, list(CLIP_FORMATS))
+    rows, columns = np.meshgrid(*(np.arange(start, start + 20) for start in corner), indexing="ij")
+    place = np.stack([rows, columns], -1)[:, :: -1 if flip else 1]
+    whole = np.stack([place] * 3)
+    negated = np.array([1, -1 if flip else 1])
+    told = {
+        "rgb": whole,
+        "residual": whole,
+        "residual-only": whole,
+        "augmented": whole,  # (R + U_0) / 2 = (p + p) / 2
+        "motion": whole * np.array([0, 1, 1]).reshape(-1, 1, 1, 1) * negated,
+    }
+    for name, expected in told.items():
+        assert np.abs(clips[name][0][..., :2] - expected).max() < 1e-3, name
+
+
+def test_a_flip_mirrors_and_negates_dx_alone(stores: Mapping[tuple[str, int], Store]) -> None:
+    store = stores["yuv420p", 2]
+    assembler = Assembler(store.settings, 32, 16)
+    plain, flipped = (
+        assemble(store, assembler, draw([2], [0.3], [0.6], [flip]), ["rgb", "motion"]) for flip in (False, True)
+    )
+    assert np.array_equal(flipped["rgb"], plain["rgb"][:, :, :, ::-1])
+    assert np.array_equal(flipped["motion"], plain["motion"][:, :, :, ::-1] * [1, -1])
+    assert np.abs(plain["motion"][..., 1]).max() > 3
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "rgb24"])
+def test_motion_out_of_the_crop_looks_up_the_frame(tmp_path: Path, pixel_format: str) -> None:
+    settings = StoreSettings(32, 32, gop_size=2, pixel_format=pixel_format, residual_step=1)
+    arrays = {array.name: np.zeros(array.shape, array.dtype) for array in settings.stored_arrays()}
+    columns = np.arange(32, dtype=np.uint8)
+    if pixel_format == "rgb24":
+        arrays["iframe/rgb"][:] = (columns * 4)[:, None]
+    else:
+        arrays["iframe/luma"][:] = 16 + columns * 4
+        arrays["iframe/chroma"][:] = 128
+    arrays["motion"][:, 1, :, 4:] = 4  # every column from 4 on came from 4 pixels further left
+    store = write_gops(tmp_path, settings, [StoredGop(arrays, 2)])
+    draws = draw([0], [0], [0.5], [False])  # columns 8 to 24: the first four came from outside
+    first, second = assemble(store, Assembler(settings, 32, 16), draws, ["rgb"])["rgb"][0][:, 0, :, 0]
+    levels = planes_to_rgb({n.removeprefix("iframe/"): a for n, a in arrays.items() if n.startswith("iframe/")})
+    assert np.array_equal(first.round(3), levels[0, 8:24, 0])
+    assert np.array_equal(second.round(3), levels[0, 4:20, 0])
+
+
+def test_chroma_looks_up_by_the_luma_that_it_covers(tmp_path: Path) -> None:
+    """Odd motion at odd crops of chroma: the sample at (x, y) uses the look-up of luma (2x, 2y), halved."""
+    settings = StoreSettings(32, 32, gop_size=2, residual_step=1)
+    random = np.random.default_rng(5)
+    arrays = random_gop(settings, random).arrays
+    store = write_gops(tmp_path, settings, [StoredGop(arrays, 2)])
+    draws = draw([0], [0.25], [0.75], [False])  # rows 2 to 26, columns 6 to 30
+    clip = assemble(store, Assembler(settings, 32, 24), draws, ["rgb"])["rgb"][0]
+    row, column = 7, 11  # of the crop's chroma: luma (14 + 2, 22 + 6) of the frame
+    dy, dx = arrays["motion"][0, :, 16, 28].astype(int)
+    blue, red = (
+        np.clip(
+            int(arrays["iframe/chroma"][c, (16 - dy) >> 1, (28 - dx) >> 1]) + arrays["residual/chroma"][0, c, 8, 14],
+            0,
+            255,
+        )
+        for c in (0, 1)
+    )
+    luma = np.clip(int(arrays["iframe/luma"][16 - dy, 28 - dx]) + arrays["residual/luma"][0, 16, 28], 0, 255)
+    exact = 255 / 219 * (luma - 16) + 255 / 224 * np.array(
+        [1.402 * (red - 128), -0.344136 * (blue - 128) - 0.714136 * (red - 128), 1.772 * (blue - 128)]
+    )
+    assert np.abs(clip[1, 2 * row, 2 * column] - exact.clip(0, 255)).max() <= 3  # each of three products is floored
+
+
+# Sizes
+
+
+def grey_store(folder: Path, settings: StoreSettings, levels: NDArray[Any], motion: tuple[int, int] = (0, 0)) -> Store:
+    """One GOP that shows the same grey picture of `levels` (H, W) throughout, whatever its motion says."""
+    arrays = {array.name: np.zeros(array.shape, array.dtype) for array in settings.stored_arrays()}
+    arrays["iframe/rgb"][:] = levels[..., None]
+    arrays["motion"][:] = np.array(motion)[:, None, None]
+    return write_gops(folder, settings, [StoredGop(arrays, settings.gop_size)])
+
+
+RESIZES = [
+    ((64, 64), 32, 32),
+    ((64, 64), 32, 24),
+    ((48, 64), 32, 20),
+    ((32, 32), 48, 40),
+    ((64, 48), 45, 33),
+    ((32, 48), 37, 37),
+]
+
+
+@pytest.mark.parametrize(("store_size", "frame_size", "crop_size"), RESIZES)
+def test_a_constant_stays_constant_at_any_size(
+    tmp_path: Path, store_size: tuple[int, int], frame_size: int, crop_size: int
+) -> None:
+    height, width = store_size
+    settings = StoreSettings(width, height, gop_size=3, pixel_format="rgb24")
+    store = grey_store(tmp_path, settings, np.full(store_size, 77))
+    draws = draw([0, 0], [0.2, 1], [0.9, 0], [False, True])
+    clips = assemble(store, Assembler(settings, frame_size, crop_size), draws, ["rgb", "augmented", "residual"])
+    for name, level in {"rgb": 77, "augmented": 38.5, "residual": 0}.items():
+        assert clips[name].shape == (2, 3, crop_size, crop_size, 3)
+        assert np.abs(clips[name][:, 1:] - level).max() < 1e-3
+        assert np.abs(clips[name][:, 0] - 77).max() < 1e-3
+
+
+@pytest.mark.parametrize(("store_size", "frame_size", "crop_size"), RESIZES)
+def test_a_ramp_stays_a_ramp_at_any_size(
+    tmp_path: Path, store_size: tuple[int, int], frame_size: int, crop_size: int
+) -> None:
+    height, width = store_size
+    settings = StoreSettings(width, height, gop_size=2, pixel_format="rgb24")
+    store = grey_store(tmp_path, settings, 2 * np.indices(store_size)[0] + 1 * np.indices(store_size)[1])
+    whole = assemble(store, Assembler(settings, frame_size, frame_size), CENTRE, ["rgb"])["rgb"][0, 0, :, :, 0]
+    rows, columns = (  # pixel i covers [i, i + 1): its centre in the picture of another size
+        (np.arange(frame_size) + 0.5) * side / frame_size - 0.5 for side in store_size
+    )
+    inside = slice(3, -3)  # at the edge the filter has nothing to lean on
+    error = (whole - (2 * rows[:, None] + columns))[inside, inside]
+    assert np.abs(error).max() < 3 * 0.1  # a filter of few taps is off by up to 0.07 pixels an axis
+    assert abs(error.mean()) < 0.01  # and not shifted
+    draws = draw([0], [1], [0.4], [False])
+    cropped = assemble(store, Assembler(settings, frame_size, crop_size), draws, ["rgb"])["rgb"][0]
+    expected_crop = cut(np.stack([whole[..., None]] * 2), draws, 0, (frame_size, crop_size))
+    assert np.abs(cropped[..., :1] - expected_crop).max() < 1e-3
+
+
+def test_motion_is_scaled_with_the_picture(tmp_path: Path) -> None:
+    settings = StoreSettings(64, 48, gop_size=2, pixel_format="rgb24")
+    store = grey_store(tmp_path, settings, np.zeros((48, 64)), motion=(6, -8))
+    clips = assemble(store, Assembler(settings, 32, 32), draw([0, 0], [0, 0], [0, 0], [False, True]), ["motion"])
+    for clip, expected in zip(clips["motion"][:, 1], ([4, -4], [4, 4]), strict=True):
+        assert np.abs(clip - expected).max() < 1e-4
+    assert np.abs(clips["motion"][:, 0]).max() == 0
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "rgb24"])
+def test_odd_crops_of_a_store_of_the_right_size_are_not_resampled(
+    stores: Mapping[tuple[str, int], Store], pixel_format: str
+) -> None:
+    store = stores[pixel_format, 2]
+    clips = assemble(store, Assembler(store.settings, 32, 21), EVERY_GOP, ["rgb", "augmented"])
+    for name, sample in product(clips, range(NUM_GOPS)):
+        expected = cut(expect(store.read_gop("v", sample), name, 0.0), EVERY_GOP, sample, (32, 21))
+        assert np.abs(clips[name][sample] - expected).max() < 1e-2
+
+
+def test_teacher_and_student_see_the_same_after_resizing(tmp_path: Path) -> None:
+    """With no motion U_t = U_0 + R_t, so 2 augmented_t - U_0 = R_t = rgb_t - U_0, resized or not."""
+    random = np.random.default_rng(3)
+    settings = StoreSettings(48, 32, gop_size=4, pixel_format="rgb24", residual_step=1)
+    arrays = dict(random_gop(settings, random).arrays)
+    arrays["motion"] = arrays["motion"] * np.int16(0)
+    frames = random.integers(0, 256, (4, 32, 48, 3))
+    arrays["iframe/rgb"], arrays["residual/rgb"] = frames[0].astype(np.uint8), (frames[1:] - frames[0]).astype(np.int16)
+    store = write_gops(tmp_path, settings, [StoredGop(arrays, 4)])
+    draws = draw([0], [0.7], [0.1], [True])
+    clips = assemble(store, Assembler(settings, 40, 28), draws, ["rgb", "augmented"])
+    rgb, augmented = clips["rgb"][0], clips["augmented"][0]
+    assert np.abs(2 * augmented[1:] - rgb[:1] - (rgb[1:] - rgb[:1])).max() < 1e-2
+    assert np.abs(augmented[0] - rgb[0]).max() < 1e-3
+
+
+def test_a_store_of_longer_gops_gives_longer_clips(tmp_path: Path) -> None:
+    settings = StoreSettings(16, 16, gop_size=16)
+    store = write_gops(tmp_path, settings, [random_gop(settings, np.random.default_rng(0))])
+    clips = assemble(store, Assembler(settings, 16, 16), CENTRE, list(CLIP_FORMATS))
+    assert {clip.shape[1] for clip in clips.values()} == {16}
+
+
+def test_the_assembler_leaves_the_batch_alone(stores: Mapping[tuple[str, int], Store]) -> None:
+    store = stores["yuv420p", 1]
+    (batch,) = iter_batches(store, EVERY_GOP, NUM_GOPS, with_motion=True, num_threads=1)
+    before = {name: plane.clone() for name, plane in batch.planes.items()}
+    Assembler(store.settings, 32, 32)(batch, list(CLIP_FORMATS))
+    assert all(torch.equal(batch.planes[name], plane) for name, plane in before.items())

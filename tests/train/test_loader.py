@@ -1,0 +1,173 @@
+"""Reading ahead: the same batches whatever the threads, from any batch on, and no damage passed on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from synthetic import random_gop, write_store
+
+from mfcd_core.errors import ChecksumError
+from mfcd_core.store import Store
+from mfcd_core.store.settings import StoreSettings
+from mfcd_train.dataset import Draws, training_draws
+from mfcd_train.loader import PREFETCH, iter_batches
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mfcd_train.loader import Batch
+
+NUM_VIDEOS = 22
+BATCH_SIZE = 4  # 5 whole batches, and one of 2
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    settings, random = StoreSettings(32, 16, gop_size=3), np.random.default_rng(0)
+    videos = {
+        f"{'run' if number % 2 else 'swim'}/{number:02}": [random_gop(settings, random) for _ in range(1 + number % 3)]
+        for number in range(NUM_VIDEOS)
+    }
+    return Store(write_store(tmp_path_factory.mktemp("loader"), settings, videos, videos_per_shard=5))
+
+
+@pytest.fixture(scope="module")
+def draws(store: Store) -> Draws:
+    return training_draws(store, np.arange(NUM_VIDEOS), 0, 0, 0.5)
+
+
+def read(store: Store, draws: Draws, *, num_threads: int = 2, with_motion: bool = True, start: int = 0) -> list[Batch]:
+    return list(iter_batches(store, draws, BATCH_SIZE, with_motion=with_motion, num_threads=num_threads, start=start))
+
+
+def is_same(one: Batch, other: Batch) -> bool:
+    planes = list(one.planes) == list(other.planes) and all(
+        map(torch.equal, one.planes.values(), other.planes.values())
+    )
+    drawn = all(np.array_equal(getattr(one.draws, f.name), getattr(other.draws, f.name)) for f in fields(Draws))
+    return planes and drawn and torch.equal(one.labels, other.labels)
+
+
+def loader_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("loader")]
+
+
+def test_batches_hold_what_the_store_holds(store: Store, draws: Draws) -> None:
+    batches = read(store, draws)
+    assert [len(batch.labels) for batch in batches] == [4, 4, 4, 4, 4, 2]
+    position = 0
+    for batch in batches:
+        for i in range(len(batch.labels)):
+            video = int(draws.video[position])
+            gop = store.read_gop(str(store.videos.ids[video]), int(draws.gop[position] - store.videos.first_gop[video]))
+            assert batch.labels[i] == store.videos.labels[video]
+            assert np.array_equal(batch.planes["motion"][i], gop.motion)
+            for name, plane in gop.iframe.items():
+                assert np.array_equal(batch.planes[f"iframe/{name}"][i], plane)
+                residual = batch.planes[f"residual/{name}"][i]
+                assert residual.dtype == torch.int8
+                assert np.array_equal(residual.to(torch.int16) * 2, gop.residual[name])
+            position += 1
+    assert position == NUM_VIDEOS
+
+
+@pytest.mark.parametrize("num_threads", [2, 7])
+def test_threads_do_not_change_the_batches(store: Store, draws: Draws, num_threads: int) -> None:
+    for one, other in zip(read(store, draws, num_threads=1), read(store, draws, num_threads=num_threads), strict=True):
+        assert is_same(one, other)
+
+
+@pytest.mark.parametrize("start", range(8))
+def test_a_later_start_goes_on_exactly(store: Store, draws: Draws, start: int) -> None:
+    everything, rest = read(store, draws), read(store, draws, start=start)
+    assert len(rest) == max(6 - start, 0)
+    assert all(is_same(one, other) for one, other in zip(everything[start:], rest, strict=True))
+
+
+def test_motion_is_not_read_where_nobody_needs_it(store: Store, draws: Draws, monkeypatch: pytest.MonkeyPatch) -> None:
+    num_bytes = []
+    pread = os.pread
+
+    def counting(descriptor: int, size: int, offset: int) -> bytes:
+        num_bytes.append(size)
+        return pread(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", counting)
+    batches = read(store, draws, with_motion=False)
+    sizes = store.places["sizes"][draws.gop]
+    assert sum(num_bytes) == sizes[:, :-1].sum() < sizes.sum()
+    assert all("motion" not in batch.planes for batch in batches)
+    for without, whole in zip(batches, read(store, draws), strict=True):
+        assert all(torch.equal(plane, whole.planes[name]) for name, plane in without.planes.items())
+
+
+def test_reading_ahead_is_bounded(store: Store, draws: Draws, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+    read_into = Store.read_into
+    monkeypatch.setattr(Store, "read_into", lambda self, row, arrays: (begun.append(row), read_into(self, row, arrays)))
+    batches = iter_batches(store, draws, 1, with_motion=False, num_threads=1)
+    for _ in range(3):
+        next(batches)
+    assert len(begun) <= 3 + PREFETCH
+    batches.close()
+
+
+def damaged_copy(store: Store, folder: Path, row: int, chunk: int) -> Store:
+    """The store with one bit of one chunk of GOP `row` flipped."""
+    shutil.copytree(store.path, folder)
+    place = store.places[row]
+    offset = int(place["offset"]) + int(place["sizes"][:chunk].sum()) + int(place["sizes"][chunk]) // 2
+    with (folder / store.shards[int(place["shard"])].name).open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 0x10]))
+    return Store(folder)
+
+
+def test_damage_is_named_by_shard_video_and_gop(store: Store, draws: Draws, tmp_path: Path) -> None:
+    row = int(draws.gop[9])
+    video, shard = str(store.videos.ids[draws.video[9]]), store.shard_of(int(draws.video[9]))
+    gop_index = row - int(store.videos.first_gop[draws.video[9]])
+    damaged = damaged_copy(store, tmp_path / "store", row, chunk=2)
+    batches = iter_batches(damaged, draws, BATCH_SIZE, with_motion=False, num_threads=2)
+    next(batches), next(batches)  # the third one holds it
+    with pytest.raises(ChecksumError, match=f"{shard}: GOP {gop_index} of '{video}': residual/luma is damaged"):
+        next(batches)
+    assert loader_threads() == []
+    with pytest.raises(StopIteration):
+        next(batches)
+
+
+def test_damaged_motion_harms_only_those_who_read_it(store: Store, draws: Draws, tmp_path: Path) -> None:
+    damaged = damaged_copy(store, tmp_path / "store", int(draws.gop[0]), chunk=4)
+    for one, other in zip(read(store, draws, with_motion=False), read(damaged, draws, with_motion=False), strict=True):
+        assert is_same(one, other)
+    with pytest.raises(ChecksumError, match="motion is damaged"):
+        read(damaged, draws)
+
+
+def test_giving_up_early_leaves_no_thread_behind(store: Store, draws: Draws) -> None:
+    batches = iter_batches(store, draws, BATCH_SIZE, with_motion=True, num_threads=3)
+    next(batches)
+    assert loader_threads()
+    batches.close()
+    assert loader_threads() == []
+    del batches
+    for _ in iter_batches(store, draws, BATCH_SIZE, with_motion=True, num_threads=3):
+        break
+    assert loader_threads() == []
+
+
+def test_a_batch_moves_as_a_whole(store: Store, draws: Draws) -> None:
+    batch = read(store, draws)[0]
+    assert is_same(batch, batch.to(torch.device("cpu")))
+    moved = batch.to(torch.device("meta"))
+    assert {tensor.device.type for tensor in (*moved.planes.values(), moved.labels)} == {"meta"}

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import base64
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from synthetic import random_motion
+
+from mfcd_core.gop import Gop
+from mfcd_train.pictures import (
+    MAX_TILE_PX,
+    Curve,
+    around_mid_grey,
+    build_strip,
+    colour_wheel,
+    curves_uri,
+    explained_levels,
+    motion_colours,
+    moving_mean,
+    png_uri,
+    step_motion,
+    step_residuals,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SIZE = (16, 24)
+
+
+def rgb_gop(seed: int = 0, real_frames: int = 12) -> Gop:
+    rng = np.random.default_rng(seed)
+    return Gop(
+        iframe={"rgb": rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8)},
+        residual={"rgb": rng.integers(-255, 256, (11, *SIZE, 3)).astype(np.int16)},
+        motion=random_motion(11, SIZE, rng),
+        real_frames=real_frames,
+        pixel_format="rgb24",
+    )
+
+
+def grey_gop(luma: int, motion: NDArray[np.int16]) -> Gop:
+    height, width = motion.shape[-2:]
+    chroma = (2, height // 2, width // 2)
+    return Gop(
+        iframe={"luma": np.full((height, width), luma, np.uint8), "chroma": np.full(chroma, 128, np.uint8)},
+        residual={
+            "luma": np.zeros((len(motion), height, width), np.int16),
+            "chroma": np.zeros((len(motion), *chroma), np.int16),
+        },
+        motion=motion,
+        real_frames=len(motion) + 1,
+    )
+
+
+def moving_block(num_frames: int, speed: tuple[int, int]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """Steps d_t of a block of 8 x 8 that moves over a still ground, and D_t, pixel by pixel."""
+    height, width = 32, 40
+    steps = np.zeros((num_frames, 2, height, width), np.int16)
+    accumulated = np.zeros_like(steps)
+    for t in range(num_frames):
+        top, left = 4 + speed[0] * (t + 1), 4 + speed[1] * (t + 1)
+        steps[t, :, top : top + 8, left : left + 8] = np.array(speed)[:, None, None]
+        for y, x in np.ndindex(height, width):
+            d = steps[t, :, y, x]
+            before = accumulated[t - 1, :, y - d[0], x - d[1]] if t else 0
+            accumulated[t, :, y, x] = d + before
+    return steps, accumulated
+
+
+def decoded(uri: str) -> NDArray[np.uint8]:
+    head, _, body = uri.partition(",")
+    assert head == "data:image/png;base64"
+    return (imread(BytesIO(base64.b64decode(body)), format="png") * 255).round().astype(np.uint8)
+
+
+def test_residual_of_zero_is_mid_grey() -> None:
+    assert around_mid_grey(np.array([-300, -1, 0, 0.4, 127, 300])).tolist() == [0, 127, 128, 128, 255, 255]
+
+
+def test_gop_without_residuals_has_mid_grey_rows() -> None:
+    strip = build_strip(grey_gop(90, np.zeros((11, 2, *SIZE), np.int16)))
+    assert (strip.residual == 128).all()
+    assert (strip.step_residual == 128).all()
+    assert (strip.motion == 255).all()
+    assert strip.mean_levels == {"change": 0, "step_residual": 0, "residual": 0}
+
+
+def test_columns_are_spread_over_the_real_frames() -> None:
+    assert build_strip(rgb_gop()).frames == [0, 2, 4, 7, 9, 11]
+    assert build_strip(rgb_gop(real_frames=4)).frames == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("offset", [0.0, 128.0])
+def test_augmented_row_is_the_mean_of_residual_and_iframe(offset: float) -> None:
+    gop = rgb_gop()
+    strip = build_strip(gop, residual_offset=offset)
+    iframe = gop.iframe["rgb"].astype(float)
+    for picture, t in zip(strip.augmented[1:], strip.frames[1:], strict=True):
+        expected = np.clip((gop.residual["rgb"][t - 1] + offset + iframe) / 2, 0, 255)
+        assert np.abs(picture - expected).max() <= 0.5
+    assert (strip.augmented[0] == gop.iframe["rgb"]).all()
+
+
+def test_rgb_and_residual_rows_are_the_frames_of_the_gop() -> None:
+    gop = rgb_gop()
+    strip = build_strip(gop)
+    assert (strip.rgb == gop.rebuild_frames()[strip.frames]).all()
+    shown = gop.residual["rgb"][np.array(strip.frames[1:]) - 1]
+    assert (strip.residual == np.clip(shown + 128, 0, 255)).all()
+
+
+def test_step_motion_is_found_from_accumulated_motion() -> None:
+    steps, accumulated = moving_block(6, (1, 2))
+    found, solved = step_motion(accumulated)
+    assert solved.mean() > 0.95
+    naive = accumulated - np.concatenate([np.zeros_like(accumulated[:1]), accumulated[:-1]])
+    moving = steps.any(axis=1)
+    right, naively_right = ((guess == steps).all(axis=1)[moving].mean() for guess in (found, naive))
+    assert right > 0.9 > naively_right
+
+
+def test_solved_steps_join_pixels_with_one_origin() -> None:
+    motion = random_motion(5, SIZE, np.random.default_rng(1))
+    steps, solved = step_motion(motion)
+    for t, y, x in np.argwhere(solved):
+        dy, dx = steps[t, :, y, x]
+        row, column = np.clip(y - dy, 0, SIZE[0] - 1), np.clip(x - dx, 0, SIZE[1] - 1)
+        before = motion[t - 1, :, row, column] if t else 0
+        assert (motion[t, :, y, x] == steps[t, :, y, x] + before).all()
+
+
+def test_step_residual_of_a_pan_is_zero() -> None:
+    still = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    frames = np.stack([still[12 - t : 36 - t, 24 - 2 * t : 48 - 2 * t] for t in range(7)])
+    motion = np.arange(1, 7)[:, None, None, None] * np.array([1, 2])[:, None, None] * np.ones((24, 24), int)
+    residual, solved = step_residuals(frames, motion.astype(np.int16))
+    assert solved.all()
+    assert (residual[:, 1:, 2:] == 0).all()
+
+
+def test_explained_levels_reward_motion_that_explains_the_change() -> None:
+    gop = rgb_gop()
+    frames = gop.rebuild_frames().astype(int)
+    expected = np.abs(frames[11] - frames[0]).mean() - np.abs(gop.residual["rgb"][10]).mean()
+    assert explained_levels(gop) == pytest.approx(expected, rel=1e-5)
+    assert explained_levels(rgb_gop(real_frames=1)) == -1
+
+
+def test_no_motion_is_white_and_opposite_directions_differ() -> None:
+    motion = np.array([[0, 0], [3, 0], [-3, 0], [0, 3], [0, -3]])[:, :, None, None]
+    colours = motion_colours(motion, 3.0)[:, 0, 0].astype(int)
+    assert (colours[0] == 255).all()
+    distances = [np.abs(colours[i] - colours[j]).max() for i in range(5) for j in range(i)]
+    assert min(distances) > 100
+
+
+def test_motion_beyond_full_colour_keeps_its_colour() -> None:
+    motion = np.array([[3, 4], [30, 40]])[:, :, None, None]
+    assert np.ptp(motion_colours(motion, 5.0), axis=0).max() == 0
+
+
+def test_wheel_shows_the_colour_of_motion_toward_a_place() -> None:
+    wheel = colour_wheel(101).astype(int)
+    right = motion_colours(np.array([0, 1])[:, None, None], 1.0)[0, 0]
+    assert np.abs(wheel[50, 100, :3] - right).max() <= 1
+    assert (wheel[50, 50] == 255).all()
+    assert wheel[0, 0, 3] == 0
+
+
+def test_png_holds_the_picture() -> None:
+    picture = rgb_gop().iframe["rgb"]
+    assert (decoded(png_uri(picture))[..., :3] == picture).all()
+
+
+def test_large_picture_is_averaged_down() -> None:
+    halves = np.zeros((2, MAX_TILE_PX + 2, 3), np.uint8)
+    halves[1] = 200
+    small = decoded(png_uri(halves))
+    assert small.shape[:2] == (1, MAX_TILE_PX // 2 + 1)
+    assert (small[..., :3] == 100).all()
+
+
+def test_moving_mean_uses_what_there_is_at_the_ends() -> None:
+    assert moving_mean(np.array([1.0, 2, 3, 8]), 3) == pytest.approx([1.5, 2, 13 / 3, 5.5])
+
+
+@pytest.mark.parametrize("smoothed", [True, False])
+def test_curves_are_a_drawing_without_background_that_comes_out_the_same(*, smoothed: bool) -> None:
+    curve = Curve(np.arange(3.0), np.array([0.2, 0.5, 0.4]), "#2b7fd4", "solid")
+    first, second = (curves_uri([curve], smoothed=smoothed, share=True, chance=0.5) for _ in range(2))
+    assert first == second
+    drawing = base64.b64decode(first.partition(",")[2]).decode()
+    assert "#2b7fd4" in drawing
+    assert "#ffffff" not in drawing

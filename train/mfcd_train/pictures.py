@@ -1,0 +1,247 @@
+"""Pictures of the report as data URIs: one GOP as rows of tiles (Eq. 2, 3), and curves over epochs."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import hsv_to_rgb
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from mfcd_core.clip import CLIP_FORMATS
+from mfcd_core.gop import look_up
+from mfcd_core.planes import planes_to_rgb, residual_to_rgb
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from mfcd_core.gop import Gop
+
+MID_GREY = 128
+AXES_COLOUR = "#808080"  # legible on white and on black
+MAX_TILE_PX = 384
+WHEEL_SIZE_PX = 160
+MOTION_PERCENTILE = 99.0  # of the lengths of motion: full colour
+SOLVING_ROUNDS = 5
+STYLE: dict[Any, Any] = {"svg.hashsalt": "mfcd", "font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One GOP in pictures, each (H, W, 3) uint8, a row of them for the shown `frames`; the first frame is the I-frame.
+
+    frames: frame numbers t. rgb: U_t (Eq. 2). augmented: U_0, then (R_t + offset + U_0) / 2 (Eq. 3, 4).
+    step_residual, residual, motion: of the P-frames alone: r_t and R_t around mid-grey, D_t as colour.
+    full_colour_px: length of motion with full colour. solved_share: pixels whose step is solved (`step_motion`).
+    mean_levels: mean of |U_t - U_0|, |r_t| and |R_t| over the shown P-frames, by the names of the rows.
+    """
+
+    frames: list[int]
+    rgb: NDArray[np.uint8]
+    step_residual: NDArray[np.uint8]
+    residual: NDArray[np.uint8]
+    augmented: NDArray[np.uint8]
+    motion: NDArray[np.uint8]
+    full_colour_px: float
+    solved_share: float
+    mean_levels: dict[str, float]
+
+
+def build_strip(gop: Gop, num_columns: int = 6, residual_offset: float = 0.0) -> Strip:
+    """Pictures of a GOP at `num_columns` of its real frames, evenly spread, the first and the last among them."""
+    frames = _spread(max(gop.real_frames, 2), num_columns)
+    shown = frames[1:] - 1
+    rgb = gop.rebuild_frames()
+    residual = residual_to_rgb(gop.residual)[shown]
+    step_residual, solved = step_residuals(rgb, gop.motion)
+    iframe, augmented = CLIP_FORMATS["augmented"].slots(rgb[0].astype(np.float32), residual, residual_offset)
+    full_colour_px = max(float(np.percentile(np.hypot(*_axes(gop.motion[shown])), MOTION_PERCENTILE)), 1.0)
+    change = rgb[frames[1:]].astype(np.float32) - rgb[0]
+    return Strip(
+        frames=frames.tolist(),
+        rgb=rgb[frames],
+        step_residual=around_mid_grey(step_residual[shown]),
+        residual=around_mid_grey(residual),
+        augmented=to_levels(np.concatenate([iframe[None], augmented])),
+        motion=motion_colours(gop.motion[shown], full_colour_px),
+        full_colour_px=full_colour_px,
+        solved_share=float(solved[shown].mean()),
+        mean_levels={
+            "change": float(np.abs(change).mean()),
+            "step_residual": float(np.abs(step_residual[shown]).mean()),
+            "residual": float(np.abs(residual).mean()),
+        },
+    )
+
+
+def explained_levels(gop: Gop) -> float:
+    """How much of the change since the I-frame tracing explains: mean |U_t - U_0| less mean |R_t|, RGB levels.
+
+    Of the last real frame; below 0 for a GOP of a single real frame.
+    """
+    if gop.real_frames < 2:
+        return -1.0
+    last = gop.real_frames - 2
+    residual = residual_to_rgb({name: plane[last] for name, plane in gop.residual.items()})
+    frames = planes_to_rgb({name: plane[[0, last + 1]] for name, plane in gop.rebuild_planes().items()})
+    change = frames[1].astype(np.float32) - frames[0]
+    return float(np.abs(change).mean() - np.abs(residual).mean())
+
+
+def step_residuals(frames: NDArray[np.uint8], motion: NDArray[np.int16]) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    """r_t(p) = U_t(p) - U_{t-1}(p - d_t(p)), (T, H, W, 3) int16, with `step_motion`; and where that is solved."""
+    step, solved = step_motion(motion)
+    levels = frames.astype(np.int16)
+    return levels[1:] - _look_back(levels[:-1], step), solved
+
+
+def step_motion(motion: NDArray[np.int16]) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    """Whole-pixel displacements d_t from frame t-1 to t that accumulate to D_t: D_t(p) = d_t(p) + D_{t-1}(p - d_t(p)).
+
+    A store keeps D_t alone, so d_t is solved for, beginning at D_t(p) - D_{t-1}(p); there may be other solutions than
+    the one found. Returns d_t, (T, 2, H, W), and where the equation holds, (T, H, W); elsewhere d_t is the last guess.
+    """
+    before = np.concatenate([np.zeros_like(motion[:1]), motion[:-1]]).transpose(0, 2, 3, 1)
+    step = motion - before.transpose(0, 3, 1, 2)
+    for _ in range(SOLVING_ROUNDS):
+        guess, step = step, motion - _look_back(before, step).transpose(0, 3, 1, 2)
+    return guess, (guess == step).all(axis=1)
+
+
+def _look_back(pictures: NDArray[Any], step: NDArray[np.int16]) -> NDArray[Any]:
+    """Pictures (T, H, W, C) at p - step(p), clamped to the edge."""
+    num, height, width = pictures.shape[:3]
+    rows, columns = look_up(step, 0)
+    found: NDArray[Any] = pictures[np.arange(num)[:, None, None], rows.clip(0, height - 1), columns.clip(0, width - 1)]
+    return found
+
+
+def around_mid_grey(residual: NDArray[Any]) -> NDArray[np.uint8]:
+    """A signed picture as levels: 0 is mid-grey, one level is one level, what lies beyond 0..255 is clipped."""
+    return to_levels(residual + float(MID_GREY))
+
+
+def to_levels(picture: NDArray[Any]) -> NDArray[np.uint8]:
+    """Nearest levels within 0..255."""
+    levels: NDArray[np.uint8] = np.rint(picture).clip(0, 255).astype(np.uint8)
+    return levels
+
+
+def motion_colours(motion: NDArray[Any], full_colour_px: float) -> NDArray[np.uint8]:
+    """Motion (..., 2, H, W) in order (dy, dx) as colours (..., H, W, 3): hue is direction, white is no motion."""
+    dy, dx = _axes(motion)
+    hue = np.arctan2(dy, dx) / (2 * np.pi) % 1
+    saturation = np.minimum(np.hypot(dy, dx) / full_colour_px, 1)
+    return to_levels(hsv_to_rgb(np.stack([hue, saturation, 1 - 0.1 * saturation], axis=-1)) * 255)
+
+
+def colour_wheel(size_px: int = WHEEL_SIZE_PX) -> NDArray[np.uint8]:
+    """The key to `motion_colours`, (size, size, 4) RGBA: the colour at a place is that of motion toward it."""
+    place = np.linspace(-1, 1, size_px)
+    motion = np.stack(np.meshgrid(place, place, indexing="ij"))
+    inside = (np.hypot(*motion) <= 1)[..., None] * np.uint8(255)
+    return np.concatenate([motion_colours(motion, 1.0), inside], axis=-1)
+
+
+def _axes(motion: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return motion[..., 0, :, :].astype(np.float64), motion[..., 1, :, :].astype(np.float64)
+
+
+def _spread(num_frames: int, num_columns: int) -> NDArray[np.int64]:
+    return np.unique(np.linspace(0, num_frames - 1, num_columns).round().astype(np.int64))
+
+
+def png_uri(picture: NDArray[np.uint8]) -> str:
+    """A picture (H, W, 3 or 4) as a PNG; one with a side above `MAX_TILE_PX` is averaged down by a whole factor."""
+    factor = -(-max(picture.shape[:2]) // MAX_TILE_PX)
+    file = BytesIO()
+    imsave(file, _averaged(picture, factor), format="png", metadata={"Software": "mfcd"})
+    return _data_uri("image/png", file)
+
+
+def _averaged(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    if factor == 1:
+        return picture
+    height, width = (side // factor for side in picture.shape[:2])
+    blocks = picture[: height * factor, : width * factor].reshape(height, factor, width, factor, -1)
+    return to_levels(blocks.mean(axis=(1, 3)))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values of one metric of one run over its epochs, and how the line looks."""
+
+    epochs: NDArray[np.float64]
+    values: NDArray[np.float64]
+    colour: str
+    line_style: str
+
+
+def curves_uri(curves: Sequence[Curve], *, smoothed: bool, share: bool, chance: float | None = None) -> str:
+    """Curves over epochs as an SVG without background and without names.
+
+    smoothed: a thin line as logged below a thick one of moving means; else every value has a dot. share: values are
+    shares, shown as percent from 0 to 100. chance: a dotted level.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.2, 2.5), layout="constrained")
+        axes = figure.add_subplot()
+        for curve in curves:
+            _draw(axes, curve, smoothed=smoothed)
+        _dress(axes, share=share, chance=chance)
+        file = BytesIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _data_uri("image/svg+xml", file)
+
+
+def _draw(axes: Axes, curve: Curve, *, smoothed: bool) -> None:
+    look: dict[str, Any] = {"color": curve.colour, "linestyle": curve.line_style}
+    if not smoothed:
+        axes.plot(curve.epochs, curve.values, marker="o", markersize=4, linewidth=1.8, **look)
+        return
+    axes.plot(curve.epochs, curve.values, linewidth=0.8, alpha=0.4, **look)
+    axes.plot(curve.epochs, moving_mean(curve.values, smoothing_width(curve.values)), linewidth=2, **look)
+
+
+def _dress(axes: Axes, *, share: bool, chance: float | None) -> None:
+    axes.set_xlabel("epoch", color=AXES_COLOUR)
+    axes.set_xlim(left=0)
+    axes.set_ylim(0, 1.02 if share else None)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if share:
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    if chance is not None:
+        axes.axhline(chance, color=AXES_COLOUR, linestyle="dotted", linewidth=1.2)
+        axes.annotate("chance", (1, chance), (0, 2), ("axes fraction", "data"), "offset points", None, ha="right")
+    axes.tick_params(colors=AXES_COLOUR)
+    axes.grid(axis="y", color=AXES_COLOUR, alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for spine in axes.spines.values():
+        spine.set_color(AXES_COLOUR)
+    for text in axes.texts:
+        text.set_color(AXES_COLOUR)
+
+
+def smoothing_width(values: NDArray[np.float64]) -> int:
+    """Values that a moving mean of a curve covers: about a tenth, odd."""
+    return len(values) // 20 * 2 + 1
+
+
+def moving_mean(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Mean of the `width` values around each; at the ends of those that there are."""
+    ones = np.ones(width)
+    mean: NDArray[np.float64] = np.convolve(values, ones, "same") / np.convolve(np.ones_like(values), ones, "same")
+    return mean
+
+
+def _data_uri(media_type: str, file: BytesIO) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(file.getvalue()).decode()}"
