@@ -155,13 +155,10 @@ def test_places_that_are_wrong_give_no_pixels(store_folder: Path, column: str) -
         Store(store_folder).read_gop("jump/a", 0)
 
 
-def test_a_chunk_of_another_size_is_refused(store_folder: Path) -> None:
+@pytest.mark.parametrize("extra", [-1, 1])
+def test_a_chunk_of_another_size_is_refused(store_folder: Path, extra: int) -> None:
     store = Store(store_folder)
-    wanted = {
-        a.name: np.zeros((*a.shape[:-1], a.shape[-1] + extra), a.dtype)
-        for extra in (-1, 1)
-        for a in store.settings.stored_arrays()
-    }
+    wanted = {a.name: np.zeros((*a.shape[:-1], a.shape[-1] + extra), a.dtype) for a in store.settings.stored_arrays()}
     with pytest.raises(ChecksumError, match="has another size"):
         store.read_into(0, wanted)
 
@@ -205,16 +202,17 @@ def test_threads_share_a_store(
     """Eight threads, with a limit that closes files under each other."""
     monkeypatch.setattr("mfcd_core.store.reader.MAX_OPEN_FILES", max_open_files)
     store = Store(store_folder)
-    work = [(i, n) for i, gops in videos.items() for n in range(len(gops))] * 40
+    gops = [(video_id, n) for video_id in videos for n in range(len(videos[video_id]))]
 
-    def read(task: tuple[str, int]) -> bool:
-        return is_same(store.read_gop(*task), videos[task[0]][task[1]])
+    def read_all(seed: int) -> bool:
+        order = np.random.default_rng(seed).permutation(60 * gops)
+        return all(is_same(store.read_gop(i, int(n)), videos[i][int(n)]) for i, n in order)
 
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
+    sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(8) as pool:
-            assert all(pool.map(read, work))
+            assert all(pool.map(read_all, range(8)))
     finally:
         sys.setswitchinterval(interval)
 

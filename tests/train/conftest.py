@@ -2,10 +2,55 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
+from tiny_runs import STUDENT, TEACHER, run_command, write_recipe, write_tiny_store
+
+from mfcd_train.train import main as train
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_torch_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of four videos; see `tiny_runs`."""
+    return write_tiny_store(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def teacher_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recipe(tmp_path_factory.mktemp("recipe") / "teacher.toml", TEACHER)
+
+
+@pytest.fixture(scope="session")
+def student_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recipe(tmp_path_factory.mktemp("recipe") / "student.toml", STUDENT)
+
+
+@pytest.fixture(scope="session")
+def teacher_run(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path, teacher_recipe: Path) -> Path:
+    """The run folder of a trained teacher."""
+    folder = tmp_path_factory.mktemp("runs") / "teacher"
+    done = run_command(train, tiny_store, "--recipe", teacher_recipe, "--out", folder, "--device", "cpu")
+    assert done.status == 0, done.err
+    return folder
+
+
+@pytest.fixture(scope="session")
+def student_run(
+    tmp_path_factory: pytest.TempPathFactory, tiny_store: Path, student_recipe: Path, teacher_run: Path
+) -> Path:
+    """The run folder of a student of `teacher_run`."""
+    folder = tmp_path_factory.mktemp("runs") / "student"
+    arguments = ("--recipe", student_recipe, "--out", folder, "--teacher", teacher_run, "--device", "cpu")
+    done = run_command(train, tiny_store, *arguments)
+    assert done.status == 0, done.err
+    return folder

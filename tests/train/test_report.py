@@ -93,8 +93,8 @@ def _make_run(folder: Path, recipe: Recipe, store: Store, origin: dict[str, str 
     run = begin_run(folder, recipe, store, 3, origin)
     terms = ("loss/ce", "loss/total", "clip/top1") + (("loss/hint", "loss/soft") if origin["teacher"] else ())
     for epoch in range(2):
-        run.append({"step": 10 * epoch + 10, "epoch": epoch, **dict.fromkeys(terms, 0.5)})
-        run.append({"step": 10 * epoch + 12, "epoch": epoch + 1, "validation/clip/top1": 0.25})
+        run.append({"step": 12 * epoch + 10, "epoch": epoch, **dict.fromkeys(terms, 0.5)})
+        run.append({"step": 12 * epoch + 12, "epoch": epoch + 1, "validation/clip/top1": 0.25})
     fabric = Fabric(accelerator="cpu")
     result = evaluate(fabric, MeanColour(), store, recipe, split="one", clips=3, seed=7, protocol="random")
     (folder / EVALUATION).write_text(json.dumps(result), encoding="utf-8")

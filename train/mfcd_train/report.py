@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +16,12 @@ from mfcd_core.atomic import replacing
 from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.errors import UsageError
 from mfcd_train.dataset import split_rows
-from mfcd_train.pictures import Curve, build_strip, colour_wheel, curves_uri, explained_levels, png_uri, smoothing_width
+from mfcd_train.pictures import Curve, build_strip, colour_wheel, curves_uri, explained_levels, png_uri
 from mfcd_train.runlog import EVALUATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -89,12 +89,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Panel:
-    """Curves of one metric: its picture, the last value of each run, and the values that one moving mean covers."""
+    """Curves of one metric: its picture, and the last value of each run."""
 
     title: str
     uri: str
     last_values: list[tuple[EvaluatedRun, str]]
-    smoothing: int
 
 
 def write_report(store: Store, runs: Sequence[RunLog], out: Path) -> None:
@@ -208,7 +207,6 @@ def _panel(key: str, title: str, curves: Sequence[tuple[EvaluatedRun, Curve]], c
         title=title,
         uri=curves_uri([c for _, c in curves], smoothed=smoothed, share=share, chance=chance if share else None),
         last_values=[(run, f"{c.values[-1]:.1%}" if share else f"{c.values[-1]:.3g}") for run, c in curves],
-        smoothing=max(smoothing_width(c.values) for _, c in curves) if smoothed else 1,
     )
 
 
@@ -232,7 +230,6 @@ def _environment() -> Environment:
         "points": _points,
         "png": png_uri,
         "toml": lambda recipe: tomli_w.dumps(recipe.to_dict()),
-        "folder_name": lambda path: Path(path).name,
     }
     return environment
 

@@ -1,0 +1,139 @@
+"""Run folders: the same command finds its run again, another one is told what differs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mfcd_core.errors import UsageError
+from mfcd_core.store import Store
+from mfcd_train.checkpoint import CHECKPOINT, Progress
+from mfcd_train.config import Recipe, load_recipe
+from mfcd_train.runlog import METRICS, RECIPE, RUN, begin_run, open_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mfcd_train.runlog import RunLog
+
+ORIGIN = {"teacher": None, "init": None}
+
+
+@pytest.fixture
+def store(tiny_store: Path) -> Store:
+    return Store(tiny_store)
+
+
+@pytest.fixture
+def recipe(teacher_recipe: Path) -> Recipe:
+    return load_recipe(str(teacher_recipe))
+
+
+@pytest.fixture
+def run(tmp_path: Path, recipe: Recipe, store: Store) -> RunLog:
+    """A run that has measured something."""
+    log = begin_run(tmp_path / "run", recipe, store, 7, ORIGIN)
+    log.append({"step": 10, "epoch": 3, "loss/ce": 0.5})
+    return log
+
+
+def test_a_run_says_what_was_asked_and_with_which_versions(run: RunLog, recipe: Recipe, store: Store) -> None:
+    assert load_recipe(str(run.folder / RECIPE)) == recipe == run.recipe
+    facts = json.loads((run.folder / RUN).read_text())
+    assert (facts["seed"], facts["classes"]) == (7, ["down", "right"])
+    assert (facts["store"], facts["store_checksum"]) == (str(store.path.resolve()), store.checksum)
+    assert facts["store_settings"]["residual_step"] == 2
+    assert {"python", "mfcd", "torch", "numpy"} <= set(facts["versions"])
+    assert run.classes == ["down", "right"]
+
+
+def test_the_same_command_finds_the_run_again(run: RunLog, recipe: Recipe, store: Store) -> None:
+    before = (run.folder / RUN).read_bytes()
+    again = begin_run(run.folder, recipe, store, 7, ORIGIN)
+    assert again.read_metrics() == [{"step": 10, "epoch": 3, "loss/ce": 0.5}]
+    assert (again.folder / RUN).read_bytes() == before
+
+
+def test_a_store_may_move(run: RunLog, recipe: Recipe, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "moved").symlink_to(store.path)
+    moved = Store(tmp_path / "moved")
+    moved.path = tmp_path / "elsewhere"
+    assert begin_run(run.folder, recipe, moved, 7, ORIGIN).facts == run.facts
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 8}, "seed"),
+        ({"origin": {"teacher": "/runs/a", "init": "/runs/a"}}, "teacher, init"),
+        ({"override": {"optim": {"epochs": 5}, "data": {"flip": 0.0}}}, "data.flip, optim.epochs"),
+    ],
+)
+def test_another_command_is_told_what_differs(
+    run: RunLog, recipe: Recipe, store: Store, change: dict[str, Any], named: str
+) -> None:
+    values = recipe.to_dict()
+    for section, keys in change.get("override", {}).items():
+        values[section] |= keys
+    seed, origin = change.get("seed", 7), change.get("origin", ORIGIN)
+    before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
+    with pytest.raises(UsageError, match=f"holds a run with another {named}; choose another --out"):
+        begin_run(run.folder, Recipe.from_dict(values), store, seed, origin)
+    assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == before
+
+
+def test_another_store_is_named(run: RunLog, recipe: Recipe, store: Store) -> None:
+    store.checksum, store.settings = "other", replace(store.settings, residual_step=4)
+    with pytest.raises(UsageError, match="another store_checksum, store_settings; choose"):
+        begin_run(run.folder, recipe, store, 7, ORIGIN)
+    store.classes = ("right", "down")
+    with pytest.raises(UsageError, match="store_settings, classes; choose"):
+        begin_run(run.folder, recipe, store, 7, ORIGIN)
+
+
+def test_a_run_that_recorded_nothing_is_begun_anew(tmp_path: Path, recipe: Recipe, store: Store) -> None:
+    begin_run(tmp_path, recipe, store, 7, ORIGIN)
+    (tmp_path / METRICS).touch()
+    assert begin_run(tmp_path, recipe, store, 8, ORIGIN).facts["seed"] == 8
+    (tmp_path / CHECKPOINT).write_bytes(b"something")
+    with pytest.raises(UsageError, match="another seed"):
+        begin_run(tmp_path, recipe, store, 9, ORIGIN)
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "\x00\x00"])
+def test_another_folder_is_no_run(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / RUN).write_text(text)
+    with pytest.raises(UsageError, match=rf"{tmp_path}: no readable run.json; expected the folder of a run"):
+        open_run(tmp_path)
+
+
+@pytest.mark.parametrize("torn", ['{"step": 20, "epo', '{"step": 20', "{", "\x00\x00\x00"])
+def test_a_line_torn_by_a_kill_is_left_out(run: RunLog, torn: str) -> None:
+    with (run.folder / METRICS).open("a") as file:
+        file.write(torn)
+    assert [record["step"] for record in run.read_metrics()] == [10]
+    run.forget_after(Progress(3, 1, 10))
+    run.append({"step": 20, "epoch": 6})
+    assert [record["step"] for record in run.read_metrics()] == [10, 20]
+
+
+def test_a_resumed_run_forgets_what_it_measures_again(run: RunLog) -> None:
+    """Three steps an epoch: an epoch's record says how many epochs are done, a step's how many were before it."""
+    for step, epoch in ((11, 3), (12, 3), (12, 4), (13, 4)):
+        run.append({"step": step, "epoch": epoch})
+    run.forget_after(Progress(4, 1, 13))
+    assert [(record["step"], record["epoch"]) for record in run.read_metrics()][-2:] == [(12, 4), (13, 4)]
+    run.forget_after(Progress(3, 3, 12))  # all batches of the epoch, not its end
+    assert [(record["step"], record["epoch"]) for record in run.read_metrics()] == [(10, 3), (11, 3), (12, 3)]
+    run.forget_after(Progress(0, 0, 0))
+    assert run.read_metrics() == []
+    assert sorted(path.name for path in run.folder.iterdir()) == sorted([RECIPE, RUN, METRICS])
+
+
+def test_numbers_that_are_none_come_back(run: RunLog) -> None:
+    run.append({"step": 11, "epoch": 3, "loss/ce": float("nan")})
+    assert str(run.read_metrics()[-1]["loss/ce"]) == "nan"
