@@ -109,7 +109,7 @@ def extract_videos(
         made, failures = _make(plan, store, scratch, jobs)
     records = [record for task in plan.tasks if (record := kept.get(task.key) or made.get(task.key))]
     videos = _write_index(store, plan, records, published)
-    failures += [*plan.survey.failures, *(failure for record in records for failure in record.failures)]
+    failures += [*plan.survey.failures, *(f[:2] for record in records for f in record.failures)]
     return ExtractSummary(
         num_videos=len(videos),
         num_gops=int(videos.num_gops.sum()),
@@ -137,7 +137,7 @@ def plan_extract(encoded: Path, store: Path, options: ExtractOptions, jobs: int 
     )
     tasks = tuple(plan_shards(survey, settings, options.shard_gops))
     recorded = {key: ShardRecord.from_dict(r) for key, r in read_journal(_journal_path(store)).items()}
-    kept = {t.key: recorded[t.key] for t in tasks if t.key in recorded and recorded[t.key].still_holds(store)}
+    kept = {t.key: recorded[t.key] for t in tasks if t.key in recorded and recorded[t.key].still_holds(store, encoded)}
     return ExtractPlan(survey, settings, tasks, kept)
 
 
@@ -235,9 +235,8 @@ def _splits_of(videos: Videos, survey: Survey, published: Splits) -> Splits:
     if published:
         resolved = resolve_splits(published, [video.id for video in survey.videos])
         if resolved.unmatched:
-            warn(
-                f"{len(resolved.unmatched)} entries of the splits match no video, the first is {resolved.unmatched[0]!r}"
-            )
+            first = resolved.unmatched[0]
+            warn(f"{len(resolved.unmatched)} entries of the splits match no video, the first is {first!r}")
         return resolved.splits
     labelled = np.flatnonzero(videos.labels != NO_LABEL)
     if not len(labelled):

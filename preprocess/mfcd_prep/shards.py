@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import h5py
 import xxhash
@@ -16,6 +16,7 @@ from mfcd_core.store.index import file_checksum
 from mfcd_core.store.partition import partition
 from mfcd_core.store.writer import ShardWriter
 from mfcd_prep.gops import GopTracer, iter_gops
+from mfcd_prep.transcode import hash_file
 from mfcd_prep.workspace import FileStat, file_stat
 
 if TYPE_CHECKING:
@@ -42,6 +43,15 @@ class ShardTask:
         return sum(video.num_gops for video in self.videos)
 
 
+class VideoFailure(NamedTuple):
+    """A video that could not be extracted, why, and the file (path in ENCODED) as it was then."""
+
+    id: str
+    reason: str
+    path: str
+    file: FileStat | None
+
+
 @dataclass(frozen=True, slots=True)
 class ShardRecord:
     """What became of a shard. file: size and time of the file, None where every video failed; checksum: xxh3_128."""
@@ -50,22 +60,26 @@ class ShardRecord:
     key: str
     file: FileStat | None
     checksum: str
-    failures: tuple[tuple[str, str], ...]
+    failures: tuple[VideoFailure, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """A record of the journal, which keeps the last one of each key."""
-        return {"id": self.key, **asdict(self), "file": self.file}
+        return {"id": self.key, **asdict(self), "file": self.file, "failures": self.failures}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`."""
-        file = FileStat(*values["file"]) if values["file"] else None
-        failures = tuple((video_id, reason) for video_id, reason in values["failures"])
-        return cls(values["name"], values["key"], file, values["checksum"], failures)
+        failures = tuple(VideoFailure(id_, why, path, _parse_stat(file)) for id_, why, path, file in values["failures"])
+        return cls(values["name"], values["key"], _parse_stat(values["file"]), values["checksum"], failures)
 
-    def still_holds(self, store: Path) -> bool:
-        """Whether the file is as it was recorded."""
-        return self.file == (file_stat(store / self.name) if self.file else None)
+    def still_holds(self, store: Path, encoded: Path) -> bool:
+        """Whether the shard is as it was recorded, and the files of failed videos too."""
+        same = self.file is None or file_stat(store / self.name) == self.file
+        return same and all(file_stat(encoded / failure.path) == failure.file for failure in self.failures)
+
+
+def _parse_stat(values: list[int] | None) -> FileStat | None:
+    return None if values is None else FileStat(*values)
 
 
 def library_versions() -> dict[str, str]:
@@ -105,9 +119,9 @@ class ShardWorker:
         for video in task.videos:
             try:
                 self._add_video(video, writer, tracer)
-            except VideoError as error:
+            except (VideoError, FileNotFoundError) as error:
                 writer.drop_video()
-                failures.append((video.id, str(error)))
+                failures.append(VideoFailure(video.id, str(error), video.path, file_stat(self.encoded / video.path)))
         unfinished, target = self.scratch / task.name, self.store / task.name
         if writer.write(unfinished) == 0:
             target.unlink(missing_ok=True)
@@ -117,8 +131,10 @@ class ShardWorker:
         return ShardRecord(task.name, task.key, file_stat(target), checksum, tuple(failures))
 
     def _add_video(self, video: EncodedVideo, writer: ShardWriter, tracer: GopTracer) -> None:
-        num_frames = 0
-        for real_frames in iter_gops(self.encoded / video.path, self.settings, tracer):
+        path, num_frames = self.encoded / video.path, 0
+        if hash_file(path, xxhash.xxh3_64()) != video.checksum:
+            raise VideoError("other bytes than the manifest recorded; run mfcd-prep encode again")
+        for real_frames in iter_gops(path, self.settings, tracer):
             writer.add_gop(tracer.arrays)
             num_frames += real_frames
         if num_frames == 0:

@@ -49,7 +49,7 @@ def load_model(run: RunLog, fabric: Fabric) -> MFNet3D:
     """The network of a run with the weights of its checkpoint, in eval mode, set up on the device."""
     model = build_model(run.recipe, len(run.classes))
     load_weights(model, load_checkpoint(run.folder)["model"], str(run.folder))
-    return setup(fabric, model.requires_grad_(requires_grad=False).eval())
+    return setup(fabric, model.requires_grad_(requires_grad=False)).eval()
 
 
 def setup(fabric: Fabric, model: MFNet3D) -> MFNet3D:

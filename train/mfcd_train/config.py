@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.errors import UsageError
 from mfcd_train.losses import HINT_REDUCTIONS, SOFT_DIRECTIONS
+from mfcd_train.optimizers import OPTIMIZERS
 from mfcd_train.schedule import SCHEDULES
 
 if TYPE_CHECKING:
@@ -54,10 +55,11 @@ class ModelRecipe:
 
 @dataclass(frozen=True)
 class OptimRecipe:
-    """SGD and its schedule."""
+    """The optimizer and its schedule."""
 
+    optimizer: str = key("sgd", "optimizer; the paper's is sgd", one_of=OPTIMIZERS)
     learning_rate: float = key(0.005, "learning rate at its highest")
-    momentum: float = key(0.9, "momentum of SGD", 0, 1)
+    momentum: float = key(0.9, "momentum of sgd, first beta of adamw", 0, 1)
     nesterov: bool = key(default=True, help_text="Nesterov's momentum")
     weight_decay: float = key(1e-4, "weight decay")
     epochs: int = key(30, "epochs; each draws one GOP of every video", 1)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import torch
 
 from mfcd_core.console import main_of, print_json, say
 from mfcd_core.errors import UsageError
@@ -15,6 +14,7 @@ from mfcd_train.build import build_fabric, build_model, load_model
 from mfcd_train.checkpoint import CHECKPOINT, Progress, load_checkpoint, load_weights
 from mfcd_train.config import load_recipe
 from mfcd_train.dataset import split_rows
+from mfcd_train.optimizers import OPTIMIZERS
 from mfcd_train.runlog import begin_run, open_run
 from mfcd_train.trainer import TEACHER_FORMAT, Trainer
 
@@ -92,20 +92,13 @@ def train(run: RunLog, store: Store, fabric: Fabric) -> Progress:
     fabric.seed_everything(int(run.facts["seed"]), verbose=False)
     recipe = run.recipe
     model = build_model(recipe, len(store.classes))
-    optim = recipe.optim
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        optim.learning_rate,
-        momentum=optim.momentum,
-        weight_decay=optim.weight_decay,
-        nesterov=optim.nesterov,
-    )
+    optimizer = OPTIMIZERS[recipe.optim.optimizer](model.parameters(), recipe.optim)
     state, progress = None, Progress()
     if (run.folder / CHECKPOINT).exists():
         state = load_checkpoint(run.folder)
         load_weights(model, state["model"], str(run.folder))
         progress = Progress(**state["progress"])
-        say(f"resuming {run.folder} at epoch {progress.epoch} of {optim.epochs}, step {progress.step}")
+        say(f"resuming {run.folder} at epoch {progress.epoch} of {recipe.optim.epochs}, step {progress.step}")
     else:
         _initialise(model, run)
     teacher = _load_teacher(run, store, fabric) if recipe.distill.needs_teacher else None
