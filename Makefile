@@ -43,7 +43,7 @@ demo: $(VENV)/.run
 	@set -eu; PATH="$(CURDIR)/$(BIN):$$PATH"; out="$(OUT)"; videos="$(VIDEOS)"; \
 	step() { printf '\n$$ %s\n' "$$*"; "$$@"; }; \
 	some_may_fail() { step "$$@" || [ $$? = 1 ]; }; \
-	if [ -z "$$videos" ]; then videos="$$out/videos"; step mfcd-prep sample "$$videos" --videos-per-class 40; fi; \
+	if [ -z "$$videos" ]; then videos="$$out/videos"; step mfcd-prep sample "$$videos" --videos-per-class 80; fi; \
 	some_may_fail mfcd-prep encode "$$videos" "$$out/encoded" --size $(SIZE); \
 	some_may_fail mfcd-prep extract "$$out/encoded" "$$out/store" $(foreach list,$(SPLITS),--splits "$(list)"); \
 	step mfcd-prep verify "$$out/store" --deep "$$out/encoded"; \

@@ -50,7 +50,7 @@ def test_every_shipped_recipe_resolves_and_comes_back_from_toml(name: str, tmp_p
 def test_the_papers_recipes_train_as_the_paper(name: str) -> None:
     recipe = load_recipe(name)
     optim, data = recipe.optim, recipe.data
-    assert (optim.learning_rate, optim.momentum, optim.weight_decay) == (0.005, 0.9, 1e-4)
+    assert (optim.optimizer, optim.learning_rate, optim.momentum, optim.weight_decay) == ("sgd", 0.005, 0.9, 1e-4)
     assert (data.frame_size, data.crop_size, data.flip) == (256, 224, 0.5)
     assert (recipe.model.width, recipe.model.depth) == (1.0, (3, 4, 6, 3))
     assert learning_rate(0, optim) == 0.005
@@ -112,6 +112,8 @@ def test_every_key_has_a_help_text() -> None:
         ({"model": {"depth": [1, 1, 0, 1]}}, r"model.depth is 0: expected 1 to inf"),
         ({"model": {"depth": [1, 1, 1.5, 1]}}, r"model.depth is 1.5: expected int"),
         ({"data": {"frame_size": 100, "crop_size": 112}}, r"data.crop_size 112: expected at most data.frame_size 100"),
+        ({"optim": {"momentum": 1.0}}, r"optim.momentum is 1.0: expected 0 to 0.9999"),
+        ({"optim": {"optimizer": "SGD"}}, r"optim.optimizer is 'SGD': expected one of sgd, adamw"),
         ({"optim": {"momentum": 0.0}}, r"optim.momentum 0 with optim.nesterov: expected momentum above 0"),
     ],
 )
@@ -124,6 +126,11 @@ def test_whole_numbers_are_numbers() -> None:
     recipe = Recipe.from_dict({"optim": {"learning_rate": 1, "milestones": []}, "data": {"flip": 0}})
     assert (recipe.optim.learning_rate, recipe.optim.milestones, recipe.data.flip) == (1.0, (), 0.0)
     assert isinstance(recipe.optim.learning_rate, float)
+
+
+@pytest.mark.parametrize("optim", [{"momentum": 0.0, "nesterov": False}, {"momentum": 0.0, "optimizer": "adamw"}])
+def test_momentum_may_be_zero_where_nothing_needs_it(optim: dict[str, Any]) -> None:
+    assert Recipe.from_dict({"optim": optim}).optim.momentum == 0
 
 
 @pytest.mark.parametrize("depth", [[1, 1, 1], [1, 1, 1, 1, 1]])

@@ -18,9 +18,13 @@ from synthetic import random_gop, write_store
 from tiny_runs import STEPS_AN_EPOCH, TEACHER, run_command, write_recipe, write_tiny_store
 
 from mfcd_core.clip import CLIP_FORMATS
+from mfcd_core.store import Store
 from mfcd_core.store.settings import StoreSettings
 from mfcd_train import trainer
+from mfcd_train.assemble import build_assembler
 from mfcd_train.checkpoint import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
+from mfcd_train.models.mfnet3d import MFNet3D
+from mfcd_train.optimizers import OPTIMIZERS
 from mfcd_train.runlog import METRICS, RUN, open_run
 from mfcd_train.train import main
 from mfcd_train.trainer import Trainer
@@ -57,8 +61,9 @@ def assert_same_run(one: Path, other: Path) -> None:
     mine, yours = load_checkpoint(one), load_checkpoint(other)
     assert is_same(mine["model"], yours["model"])
     assert mine["progress"] == yours["progress"]
-    momentum, expected = (state["optimizer"]["state"] for state in (mine, yours))
-    assert all(torch.equal(momentum[i]["momentum_buffer"], expected[i]["momentum_buffer"]) for i in expected)
+    moments, expected = (state["optimizer"]["state"] for state in (mine, yours))
+    assert len(moments) == len(expected) > 10
+    assert all(is_same(moments[i], expected[i]) for i in expected)
     assert measured(one) == measured(other)
 
 
@@ -138,6 +143,22 @@ def test_the_learning_rate_follows_the_schedule(tiny_store: Path, tmp_path: Path
     assert rates == pytest.approx([0.05] * 6 + [0.005] * 3 + [0.0005] * 3)
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_learning_rate_of_zero_learns_nothing(
+    tiny_store: Path, teacher_recipe: Path, tmp_path: Path, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = (f"optim.optimizer={optimizer}", "optim.milestones=[0]", "optim.gamma=0", "optim.schedule=step")
+    arguments = (tiny_store, teacher_recipe, tmp_path, *(word for change in changes for word in ("--set", change)))
+    with monkeypatch.context() as patch:
+        watch = Watch(patch, stop=True)
+        train(*arguments)
+    assert train(*arguments).status == 0
+    learnt = {name: weight for name, weight in weights_of(tmp_path).items() if "running" not in name}
+    assert [name for name in learnt if not torch.equal(learnt[name], watch.before[name])] == [
+        name for name in learnt if "num_batches" in name
+    ]
+
+
 # Teacher and student
 
 
@@ -146,6 +167,27 @@ def test_a_student_logs_all_terms_of_its_loss(student_run: Path) -> None:
     total = step["loss/ce"] + 0.1 * step["loss/hint"] + 0.5 * step["loss/soft"]
     assert step["loss/total"] == pytest.approx(total, rel=1e-5)
     assert min(step["loss/ce"], step["loss/hint"], step["loss/soft"]) > 0
+
+
+def test_teacher_and_student_see_the_same_places(
+    tiny_store: Path, student_recipe: Path, teacher_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The teacher is fed `rgb` and the student `augmented`, both from one batch: GOPs, crops and flips."""
+    batches, fed = [], []
+    losses, forward = Trainer._losses, MFNet3D.forward_with_hints
+    monkeypatch.setattr(Trainer, "_losses", lambda self, batch: (batches.append(batch), losses(self, batch))[1])
+    monkeypatch.setattr(MFNet3D, "forward_with_hints", lambda self, x: (fed.append(x.clone()), forward(self, x))[1])
+    with monkeypatch.context() as patch:
+        interrupt_at_step(patch, 2)
+        train(tiny_store, student_recipe, tmp_path, "--teacher", teacher_run)
+    assemble = build_assembler(Store(tiny_store), open_run(tmp_path).recipe)
+    assert (len(batches), len(fed)) == (2, 4)
+    for batch, teacher, student in zip(batches, fed[::2], fed[1::2], strict=True):
+        clips = assemble(batch, ["rgb", "augmented"])
+        assert torch.equal(teacher, clips["rgb"])
+        assert torch.equal(student, clips["augmented"])
+        assert torch.equal(teacher[:, :, 0], student[:, :, 0])
+        assert not torch.equal(teacher[:, :, 1:], student[:, :, 1:])
 
 
 class Watch:
@@ -314,6 +356,16 @@ def test_another_seed_learns_something_else(
 ) -> None:
     train(tiny_store, short_recipe, tmp_path, "--seed", 1)
     assert not is_same(weights_of(tmp_path), weights_of(undisturbed))
+
+
+def test_adamw_resumes_bit_for_bit(tiny_store: Path, short_recipe: Path, tmp_path: Path) -> None:
+    settings = ("--set", "optim.optimizer=adamw", "--set", "optim.learning_rate=0.01")
+    assert train(tiny_store, short_recipe, tmp_path / "undisturbed", *settings).status == 0
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at_step(patch, 4)
+        assert train(tiny_store, short_recipe, tmp_path / "broken", *settings).status == 130
+    assert train(tiny_store, short_recipe, tmp_path / "broken", *settings).status == 0
+    assert_same_run(tmp_path / "broken", tmp_path / "undisturbed")
 
 
 def test_a_student_resumes_bit_for_bit(

@@ -59,7 +59,7 @@ class OptimRecipe:
 
     optimizer: str = key("sgd", "optimizer; the paper's is sgd", one_of=OPTIMIZERS)
     learning_rate: float = key(0.005, "learning rate at its highest")
-    momentum: float = key(0.9, "momentum of sgd, first beta of adamw", 0, 1)
+    momentum: float = key(0.9, "momentum of sgd, first beta of adamw", 0, 0.9999)
     nesterov: bool = key(default=True, help_text="Nesterov's momentum")
     weight_decay: float = key(1e-4, "weight decay")
     epochs: int = key(30, "epochs; each draws one GOP of every video", 1)
@@ -69,7 +69,7 @@ class OptimRecipe:
     warmup_epochs: float = key(0.0, "epochs of linear warm-up")
 
     def __post_init__(self) -> None:
-        if self.nesterov and not self.momentum:
+        if self.optimizer == "sgd" and self.nesterov and not self.momentum:
             raise UsageError("optim.momentum 0 with optim.nesterov: expected momentum above 0, or nesterov = false")
 
 
