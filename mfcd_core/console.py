@@ -104,7 +104,7 @@ def _lines(description: str, total: float, unit: str) -> Iterator[Advance]:
         nonlocal done, last
         done += amount
         now = time.monotonic()
-        if now - last >= LOG_EVERY_SECONDS or done >= total:
+        if now - last >= LOG_EVERY_SECONDS or done > total - 1e-6:
             last = now
             rate = done / max(now - start, 1e-9)
             left = max(total - done, 0) / max(rate, 1e-9)

@@ -6,6 +6,7 @@ Inside, a picture is planar, (N, C, H, W), and a run of pictures (N, C, T, H, W)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -65,7 +66,7 @@ class Assembler:
     def _slots(self, gop: _PlanarGop, name: str) -> Tensor:
         clip_format = CLIP_FORMATS[name]
         source = {"frames": gop.frames, "residual": gop.residual, "motion": gop.motion}[clip_format.source]
-        return torch.cat(clip_format.slots(gop.iframe(), source(), self.residual_offset), dim=2)
+        return torch.cat(clip_format.slots(gop.iframe, source(), self.residual_offset), dim=2)
 
     def _resize(self, clip: Tensor, name: str) -> Tensor:
         height, width = clip.shape[-2:]
@@ -120,6 +121,7 @@ class _PlanarGop:
         self._step = settings.residual_step
         self._planes = PIXEL_FORMATS[settings.pixel_format]
 
+    @cached_property
     def iframe(self) -> Tensor:
         """U_0, (N, 3, 1, H, W)."""
         planes = {
@@ -129,7 +131,7 @@ class _PlanarGop:
 
     def residual(self) -> Tensor:
         """R_t = A R_yuv, clamped to -255..255, (N, 3, T, H, W)."""
-        return _residuals_to_rgb({p.name: self._residual(p) for p in self._planes})
+        return _residuals_to_rgb(self._residuals)
 
     def frames(self) -> Tensor:
         """U_t = U_0(p - D_t) + R_t (Eq. 2), clamped to 0..255 plane by plane, (N, 3, T, H, W)."""
@@ -137,7 +139,7 @@ class _PlanarGop:
         planes = {}
         for plane in self._planes:
             warped = self._warp(self._stored("iframe", plane), motion, plane.subsampling_shift)
-            planes[plane.name] = (warped + self._residual(plane)).clamp_(0, 255)
+            planes[plane.name] = (warped + self._residuals[plane.name]).clamp_(0, 255)
         return _frames_to_rgb(planes)
 
     def motion(self) -> Tensor:
@@ -154,9 +156,11 @@ class _PlanarGop:
             return stored.movedim(-1, -3)
         return stored.unsqueeze(-3) if plane.num_channels == 1 else stored
 
-    def _residual(self, plane: Plane) -> Tensor:
-        stored = self._window.cut(self._stored("residual", plane), plane.subsampling_shift)
-        return stored.transpose(1, 2).float() * self._step
+    @cached_property
+    def _residuals(self) -> dict[str, Tensor]:
+        """R_t by plane, (N, C, T, h, w) float32: shared by the clips of a student and its teacher."""
+        cut = {p.name: self._window.cut(self._stored("residual", p), p.subsampling_shift) for p in self._planes}
+        return {name: residual.transpose(1, 2).float() * self._step for name, residual in cut.items()}
 
     def _warp(self, iframe: Tensor, motion: Tensor, shift: int) -> Tensor:
         """U_0(p - D_t(p)) within the window, (N, C, T, h, w); look-ups of subsampled planes as DESIGN 2 has them."""
