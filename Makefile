@@ -14,7 +14,7 @@ SIZE ?= 80x80
 EPOCHS ?=
 SET_EPOCHS = $(if $(EPOCHS),--set optim.epochs=$(EPOCHS))
 
-.PHONY: help demo test check clean
+.PHONY: help demo test lint check clean
 
 help:
 	@echo "make demo   from videos to an evaluated student and a report (VIDEOS=DIR for your own, SPLITS=FILE, OUT=DIR)"
@@ -56,11 +56,13 @@ demo: $(VENV)/.run
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest
 
-check: $(VENV)/.dev
+lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+check: lint
 	@$(BIN)/python -m pytest -m 'not slow' -q
 
 clean:

@@ -27,7 +27,8 @@ class DecodedFrame:
     """One decoded picture; valid until the next one is asked for.
 
     picture_type: "I", "P" or "B". sheets: one (h, >= w) uint8 array a channel of a planar picture (Y, U, V), or one
-    (H, >= 3 W) array of interleaved RGB; rows may be padded. blocks: (N, 6) int32, see `blocks_from_vectors`.
+    (H, >= 3 W) array of interleaved RGB; rows may be padded. blocks: (N, 6) int32, see `blocks_from_vectors`; none of a
+    B picture, whose vectors point at two frames.
     """
 
     picture_type: str
@@ -56,10 +57,11 @@ def _to_decoded(frame: av.VideoFrame, pixel_format: str, trace: str, reformatter
         raise VideoError(f"pixel format {frame.format.name}, expected yuv420p; run mfcd-prep encode first")
     if frame.is_corrupt:
         raise VideoError("the decoder concealed damage in the stream; encode the video again")
-    vectors = frame.side_data.get("MOTION_VECTORS")
+    picture_type = PictureType(frame.pict_type).name
+    vectors = None if picture_type == "B" else frame.side_data.get("MOTION_VECTORS")
     picture = reformatter.reformat(frame, format="rgb24") if pixel_format == "rgb24" else frame
     return DecodedFrame(
-        picture_type=PictureType(frame.pict_type).name,
+        picture_type=picture_type,
         width_px=frame.width,
         height_px=frame.height,
         sheets=tuple(_sheet(plane) for plane in picture.planes),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mfcd_core.atomic import replacing
+from mfcd_core.atomic import PART_SUFFIX, replacing
 from mfcd_core.console import progress, warn
 from mfcd_core.errors import UsageError
 from mfcd_core.splits import merge_splits, parse_split_file, random_split, resolve_splits
@@ -27,12 +28,12 @@ from mfcd_core.store.layout import read_shard_file
 from mfcd_core.store.settings import StoreSettings
 from mfcd_prep.jobs import Done, run_tasks
 from mfcd_prep.journal import Journal, read_journal
-from mfcd_prep.shards import ShardRecord, ShardWorker, library_versions, plan_shards
+from mfcd_prep.shards import ShardRecord, ShardWorker, aside_folder, library_versions, plan_shards
 from mfcd_prep.survey import survey_encoded
 from mfcd_prep.workspace import own_folder, scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping, Sequence, Set
     from pathlib import Path
 
     from mfcd_core.splits import Splits
@@ -100,23 +101,27 @@ def extract_videos(
         UsageError: nothing usable in ENCODED, settings that cannot be, or a split file that cannot be read.
     """
     start = time.monotonic()
-    published = merge_splits(parse_split_file(path.name, path.read_text("utf-8")) for path in split_files)
     plan = plan_extract(encoded, store, options, jobs)
+    published = _published_splits(split_files, plan.survey)
     with scratch_folder(store) as scratch:
         if plan.todo:
             (store / INDEX).unlink(missing_ok=True)  # it speaks of shards that are about to change
-        kept = _place_kept(plan, store, scratch)
-        made, failures = _make(plan, store, scratch, jobs)
+        kept = _place_kept(plan, store)
+        made, lost = _make(plan, store, scratch, jobs)
     records = [record for task in plan.tasks if (record := kept.get(task.key) or made.get(task.key))]
+    failures = sorted([*lost, *plan.survey.failures, *(f[:2] for record in records for f in record.failures)])
+    if not any(record.file for record in records):
+        first = ": ".join(failures[0])
+        raise UsageError(f"no video of {encoded} could be extracted (first {first}); run mfcd-prep encode")
     videos = _write_index(store, plan, records, published)
-    failures += [*plan.survey.failures, *(f[:2] for record in records for f in record.failures)]
+    _remove_strays(store, {record.name for record in records if record.file})
     return ExtractSummary(
         num_videos=len(videos),
         num_gops=int(videos.num_gops.sum()),
         num_shards_made=len(made),
         num_shards_kept=len(kept),
         num_bytes=sum(record.file.bytes for record in records if record.file),
-        failures=tuple(sorted(failures)),
+        failures=tuple(failures),
         seconds=time.monotonic() - start,
     )
 
@@ -145,22 +150,28 @@ def _journal_path(store: Path) -> Path:
     return own_folder(store) / JOURNAL_NAME
 
 
-def _place_kept(plan: ExtractPlan, store: Path, scratch: Path) -> dict[str, ShardRecord]:
-    """Rename the shards that stand under another number, all out of the way first; returns records as they are now."""
-    moves = [(plan.kept[t.key], t.name) for t in plan.tasks if t.key in plan.kept and plan.kept[t.key].name != t.name]
+def _place_kept(plan: ExtractPlan, store: Path) -> dict[str, ShardRecord]:
+    """Rename the shards that stand under another number; returns the records as they are now.
+
+    All are set aside, then recorded, then put in place: `ShardRecord.find` knows them at every step, so no kill loses
+    one.
+    """
+    kept = {task.key: replace(plan.kept[task.key], name=task.name) for task in plan.tasks if task.key in plan.kept}
+    found = {key: path for key, record in plan.kept.items() if record.file and (path := record.find(store))}
+    moves = {key: path for key, path in found.items() if path != store / kept[key].name}
     if not moves:
-        return dict(plan.kept)
+        return kept
     (store / INDEX).unlink(missing_ok=True)
-    moves_of_files = [(record, name) for record, name in moves if record.file]
-    for record, _ in moves_of_files:
-        (store / record.name).rename(scratch / record.name)
-    for record, name in moves_of_files:
-        (scratch / record.name).rename(store / name)
-    moved = {record.key: replace(record, name=name) for record, name in moves}
+    aside = aside_folder(store)
+    aside.mkdir(exist_ok=True)
+    for key, path in moves.items():
+        path.rename(aside / key)
     with Journal(_journal_path(store)) as journal:
-        for record in moved.values():
-            journal.append(record.to_dict())
-    return {**plan.kept, **moved}
+        for key in moves:
+            journal.append(kept[key].to_dict())
+    for key in moves:
+        (aside / key).rename(store / kept[key].name)
+    return kept
 
 
 def _make(
@@ -186,12 +197,10 @@ def _make(
     return made, lost
 
 
-def _write_index(store: Path, plan: ExtractPlan, records: Sequence[ShardRecord], published: Splits) -> Videos:
-    """Write gops.npy, then videos.npz and index.json, from the tables of the shards; then remove stray shards."""
+def _write_index(store: Path, plan: ExtractPlan, records: Sequence[ShardRecord], published: Splits | None) -> Videos:
+    """Write gops.npy, then videos.npz and index.json, from the tables of the shards."""
     present = [record for record in records if record.file]
     shards = [read_shard_file(store / record.name) for record in present]
-    if not shards:
-        raise UsageError(f"no video of {plan.survey.folder} could be extracted; run mfcd-prep encode")
     videos = _videos_of(shards, plan.survey)
     _write_places(store / GOPS, shards)
     entries = tuple(
@@ -199,12 +208,17 @@ def _write_index(store: Path, plan: ExtractPlan, records: Sequence[ShardRecord],
         for record, shard in zip(present, shards, strict=True)
         if record.file
     )
-    splits = split_rows(videos, _splits_of(videos, plan.survey, published))
+    splits = split_rows(videos, _drawn_splits(videos, plan.survey) if published is None else published)
     write_index(store, StoreIndex(plan.settings, plan.survey.classes, entries, videos, splits, library_versions()))
-    for path in store.glob("shard-*.h5"):
-        if path.name not in {entry.name for entry in entries}:
-            path.unlink()
     return videos
+
+
+def _remove_strays(store: Path, names: Set[str]) -> None:
+    """Remove shards that the index does not name, and what a killed run left."""
+    shutil.rmtree(aside_folder(store), ignore_errors=True)
+    for path in (*store.glob("shard-*.h5"), *store.glob(f".*{PART_SUFFIX}")):
+        if path.name not in names:
+            path.unlink()
 
 
 def _videos_of(shards: Sequence[Shard], survey: Survey) -> Videos:
@@ -230,14 +244,27 @@ def _write_places(path: Path, shards: Sequence[Shard]) -> None:
         np.save(file, places, allow_pickle=False)
 
 
-def _splits_of(videos: Videos, survey: Survey, published: Splits) -> Splits:
-    """The published splits, or else a seeded draw of 80/20 a class among the labelled videos."""
-    if published:
-        resolved = resolve_splits(published, [video.id for video in survey.videos])
-        if resolved.unmatched:
-            first = resolved.unmatched[0]
-            warn(f"{len(resolved.unmatched)} entries of the splits match no video, the first is {first!r}")
-        return resolved.splits
+def _published_splits(split_files: Sequence[Path], survey: Survey) -> Splits | None:
+    """The splits of these files, by video ids; None where there are none."""
+    published = merge_splits(parse_split_file(path.name, _read_text(path)) for path in split_files)
+    if not published:
+        return None
+    resolved = resolve_splits(published, [video.id for video in survey.videos])
+    if resolved.unmatched:
+        first = resolved.unmatched[0]
+        warn(f"{len(resolved.unmatched)} entries of the splits match no video, the first is {first!r}")
+    return resolved.splits
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read ({error}): expected a split file, text in UTF-8") from None
+
+
+def _drawn_splits(videos: Videos, survey: Survey) -> Splits:
+    """A seeded draw of 80/20 a class among the labelled videos."""
     labelled = np.flatnonzero(videos.labels != NO_LABEL)
     if not len(labelled):
         warn("no labels: files directly in the folder; the store can be read, but not trained on")

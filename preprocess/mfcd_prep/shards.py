@@ -17,7 +17,7 @@ from mfcd_core.store.partition import partition
 from mfcd_core.store.writer import ShardWriter
 from mfcd_prep.gops import GopTracer, iter_gops
 from mfcd_prep.transcode import hash_file
-from mfcd_prep.workspace import FileStat, file_stat
+from mfcd_prep.workspace import FileStat, file_stat, own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,8 +74,18 @@ class ShardRecord:
 
     def still_holds(self, store: Path, encoded: Path) -> bool:
         """Whether the shard is as it was recorded, and the files of failed videos too."""
-        same = self.file is None or file_stat(store / self.name) == self.file
-        return same and all(file_stat(encoded / failure.path) == failure.file for failure in self.failures)
+        whole = self.file is None or self.find(store) is not None
+        return whole and all(file_stat(encoded / failure.path) == failure.file for failure in self.failures)
+
+    def find(self, store: Path) -> Path | None:
+        """The shard as it was recorded: under its name, or set aside while shards change their numbers."""
+        places = (store / self.name, aside_folder(store) / self.key)
+        return next((path for path in places if file_stat(path) == self.file), None)
+
+
+def aside_folder(store: Path) -> Path:
+    """Where shards wait, under their keys, for their new numbers."""
+    return own_folder(store) / "aside"
 
 
 def _parse_stat(values: list[int] | None) -> FileStat | None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
@@ -22,7 +23,6 @@ from mfcd_prep.transcode import EncodeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -136,16 +136,15 @@ def test_labels_splits_and_classes_touch_no_shard(encoded: Path, tmp_path: Path)
 def test_the_same_bytes_with_any_workers_and_paths(
     encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    extract_videos(encoded, tmp_path / "one", SMALL_SHARDS)
-    extract_videos(encoded, tmp_path / "two", SMALL_SHARDS, jobs=2)
+    extract_videos(encoded, tmp_path / "one", ONE_VIDEO_A_SHARD)
+    extract_videos(encoded, tmp_path / "two", ONE_VIDEO_A_SHARD, jobs=2)
     elsewhere = shutil.copytree(encoded, tmp_path / "another machine" / "e")
     for path in elsewhere.rglob("*.mp4"):
         os.utime(path, (1, 1))
     monkeypatch.chdir(elsewhere.parent)
-    relative = type(encoded)("e"), type(encoded)("s")
-    extract_videos(*relative, SMALL_SHARDS)
+    extract_videos(Path("e"), Path("s"), ONE_VIDEO_A_SHARD)
     expected = files_of(tmp_path / "one")
-    assert len(expected) >= 3 + 2
+    assert len(expected) == 5 + 3
     assert files_of(tmp_path / "two") == expected
     assert files_of(elsewhere.parent / "s") == expected
 
@@ -193,11 +192,145 @@ def damage(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        (damage, "other bytes than the manifest recorded; run mfcd-prep encode again"),
-        (type.__call__, ""),
-    ],
+    ("fault", "reason"), [(damage, "other bytes than the manifest recorded"), (Path.unlink, "No such file")]
 )
-def test_placeholder(fault: object, reason: str) -> None:
-    pass
+def test_a_bad_file_costs_itself_until_it_is_mended(
+    encoded: Path,
+    tmp_path: Path,
+    run_command: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    fault: Callable[[Path], None],
+    reason: str,
+) -> None:
+    command = ("extract", encoded, tmp_path / "store", "--jobs", "1", "--json")
+    whole = (encoded / "jump" / "b.mp4").read_bytes()
+    fault(encoded / "jump" / "b.mp4")
+    for num_made in (1, 0):
+        assert run_command(*command) == 1
+        said = capsys.readouterr()
+        summary = json.loads(said.out)
+        ((video_id, why),) = summary["failures"]
+        assert (video_id, summary["num_shards_made"], summary["num_videos"]) == ("jump/b", num_made, 4)
+        assert reason in why
+        assert "failed: jump/b: " in said.err
+    assert Store(tmp_path / "store").videos.ids.tolist() == ["jump/a", "run/c", "run/d", "run/e"]
+    (encoded / "jump" / "b.mp4").write_bytes(whole)
+    assert run_command(*command) == 0
+    extract_videos(encoded, tmp_path / "good", ExtractOptions())
+    assert files_of(tmp_path / "store") == files_of(tmp_path / "good")
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "reason"),
+    [
+        ((48, 64), ["-force_key_frames", "expr:eq(n,17)"], "frame 17 is I, expected P on a grid of 12"),
+        ((48, 64), ["-bf", "2"], "frame 1 is B, expected P on a grid of 12"),
+        ((32, 32), [], "frame 0 is 32x32, expected the store's 64x48; encode it with --size 64x48"),
+    ],
+    ids=["scene cut", "B-frames", "frame size"],
+)
+def test_a_foreign_video_that_does_not_fit_costs_itself(
+    foreign: Path, tmp_path: Path, size: tuple[int, int], options: list[str], reason: str
+) -> None:
+    encode(foreign / "jump" / "05.mp4", pan(24, 1, 1, size=size), options=options)
+    summary = extract_videos(foreign, tmp_path / "store", ExtractOptions())
+    assert [video_id for video_id, _ in summary.failures] == ["jump/05"]
+    assert reason in summary.failures[0][1]
+    assert (summary.num_videos, summary.exit_status) == (12, 1)
+
+
+def test_where_every_video_fails_the_reason_is_said(encoded: Path, tmp_path: Path) -> None:
+    for path in encoded.rglob("*.mp4"):
+        path.unlink()
+    with pytest.raises(UsageError, match=r"could be extracted.*jump/a.*No such file"):
+        extract_videos(encoded, tmp_path / "store", ExtractOptions())
+    assert list((tmp_path / "store").glob("*.*")) == [tmp_path / "store" / ".mfcd"]
+
+
+# Videos that encode did not make
+
+
+@pytest.mark.parametrize(("tail", "num_frames"), [("auto", [5, 12, 24]), ("drop", [12, 24]), ("pad", [5, 12, 30])])
+def test_tails_of_foreign_videos(tmp_path: Path, tail: str, num_frames: list[int]) -> None:
+    for num in (5, 12, 30):
+        encode(tmp_path / "e" / "walk" / f"{num:02}.mp4", pan(num, 1, -1, size=(48, 64)))
+    summary = extract_videos(tmp_path / "e", tmp_path / "store", ExtractOptions(tail=tail))
+    assert Store(tmp_path / "store").videos.num_frames.tolist() == num_frames
+    assert len(summary.failures) == 3 - len(num_frames)
+    assert all("5 frames, less than a GOP of 12; use --tail auto or pad" in reason for _, reason in summary.failures)
+
+
+@pytest.mark.parametrize(("tail", "num_gops", "num_frames"), [("auto", 11, 132), ("drop", 11, 132), ("pad", 12, 141)])
+def test_ucf101_as_published_needs_no_encode(
+    real_clips: Path, tmp_path: Path, tail: str, num_gops: int, num_frames: int
+) -> None:
+    """Xvid at 320x240, 141 frames on a grid of 12 already."""
+    clip = tmp_path / "ucf" / "Basketball" / "v_Basketball_g01_c01.avi"
+    clip.parent.mkdir(parents=True)
+    shutil.copy(real_clips / "odd" / "ucf101_v_Basketball_g01_c01.avi", clip)
+    extract_videos(clip.parents[1], tmp_path / "store", replace(LOSSLESS, tail=tail))
+    store = Store(tmp_path / "store")
+    assert (store.videos.num_gops.tolist(), store.videos.num_frames.tolist()) == ([num_gops], [num_frames])
+    gop = store.read_gop("Basketball/v_Basketball_g01_c01", 10)
+    np.testing.assert_array_equal(gop.rebuild_planes()["luma"], luma_of(clip)[120:132])
+
+
+# Splits
+
+
+def splits_of(store: Path) -> dict[str, dict[str, list[str]]]:
+    opened = Store(store)
+    ids = opened.videos.ids
+    return {name: {role: ids[rows].tolist() for role, rows in roles.items()} for name, roles in opened.splits.items()}
+
+
+def test_splits_from_a_csv_with_and_without_extension(
+    encoded: Path, tmp_path: Path, run_command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ["path,split", "jump/a.mkv,train", "jump/b,test", "run/c.mp4,val", "run/nowhere.avi,test"]
+    (tmp_path / "mine.csv").write_text("\n".join(rows))
+    options = ("--splits", tmp_path / "mine.csv", "--jobs", "1")
+    assert run_command("extract", encoded, tmp_path / "store", *options) == 0
+    assert splits_of(tmp_path / "store") == {"mine": {"train": ["jump/a"], "test": ["jump/b"], "val": ["run/c"]}}
+    said = capsys.readouterr().err
+    assert "warning: 1 entries of the splits match no video, the first is 'run/nowhere.avi'" in said
+
+
+def test_splits_from_ucf101_lists(encoded: Path, tmp_path: Path) -> None:
+    lists = {"trainlist01.txt": "jump/a.avi 1\nrun/c.avi 2\n", "testlist01.txt": "jump/b.avi\n"}
+    lists |= {"trainlist02.txt": "run/d.avi 2\n"}
+    for name, text in lists.items():
+        (tmp_path / name).write_text(text)
+    extract_videos(encoded, tmp_path / "store", ExtractOptions(), split_files=[tmp_path / name for name in lists])
+    first = {"train": ["jump/a", "run/c"], "test": ["jump/b"]}
+    assert splits_of(tmp_path / "store") == {"split1": first, "split2": {"train": ["run/d"]}}
+
+
+def test_without_splits_one_in_five_of_a_class_tests(
+    foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extract_videos(foreign, tmp_path / "store", ExtractOptions())
+    roles = splits_of(tmp_path / "store")["random"]
+    assert sorted(roles["train"] + roles["test"]) == Store(tmp_path / "store").videos.ids.tolist()
+    assert sorted(video_id[:4] for video_id in roles["test"]) == ["jump", "run/"]
+    assert "warning: no --splits" in capsys.readouterr().err
+
+
+def test_a_flat_folder_gives_a_store_without_splits(
+    foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extract_videos(foreign / "run", tmp_path / "store", ExtractOptions())
+    store = Store(tmp_path / "store")
+    assert (store.classes, store.splits, set(store.videos.labels.tolist())) == ((), {}, {-1})
+    assert "warning: no labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"path,split\njump/a,train\njump/a,test\n", "in train and in test"), (b"path,split\ncaf\xe9,test\n", "UTF-8")],
+)
+def test_wrong_splits_are_refused_before_any_work(encoded: Path, tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "wrong.csv").write_bytes(content)
+    with pytest.raises(UsageError, match=said):
+        extract_videos(encoded, tmp_path / "store", ExtractOptions(), split_files=[tmp_path / "wrong.csv"])
+    assert not list(tmp_path.glob("store/*.h5"))

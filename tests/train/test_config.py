@@ -13,7 +13,6 @@ import tomli_w
 from mfcd_core.errors import UsageError
 from mfcd_train.build import build_model
 from mfcd_train.config import Recipe, load_recipe
-from mfcd_train.schedule import learning_rate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +52,7 @@ def test_the_papers_recipes_train_as_the_paper(name: str) -> None:
     assert (optim.optimizer, optim.learning_rate, optim.momentum, optim.weight_decay) == ("sgd", 0.005, 0.9, 1e-4)
     assert (data.frame_size, data.crop_size, data.flip) == (256, 224, 0.5)
     assert (recipe.model.width, recipe.model.depth) == (1.0, (3, 4, 6, 3))
-    assert learning_rate(0, optim) == 0.005
+    assert optim.rate_at(0) == 0.005
 
 
 @pytest.mark.parametrize("prefix", ["", "demo-"])

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from mfcd_train.config import OptimRecipe, load_recipe
-from mfcd_train.schedule import SCHEDULES, learning_rate
+from mfcd_train.schedule import SCHEDULES
 
 
 def rate(epoch: float, **keys: Any) -> float:  # noqa: ANN401
-    return learning_rate(epoch, OptimRecipe(learning_rate=0.8, epochs=10, **keys))
+    return OptimRecipe(learning_rate=0.8, epochs=10, **keys).rate_at(epoch)
 
 
 def test_step_falls_by_gamma_at_every_milestone() -> None:
@@ -42,6 +42,6 @@ def test_warm_up_rises_from_almost_nothing(schedule: str) -> None:
 @pytest.mark.parametrize("name", ["teacher", "student"])
 def test_the_papers_recipes_end_lower_than_they_begin(name: str) -> None:
     optim = load_recipe(name).optim
-    rates = [learning_rate(epoch, optim) for epoch in range(optim.epochs)]
+    rates = [optim.rate_at(epoch) for epoch in range(optim.epochs)]
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] < rates[0]

@@ -13,9 +13,12 @@ from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.errors import UsageError
 from mfcd_train.checkpoint import load_checkpoint, load_weights
 from mfcd_train.models.mfnet3d import MFNet3D
+from mfcd_train.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
-    from mfcd_train.config import Recipe
+    from torch.optim import Optimizer
+
+    from mfcd_train.config import OptimRecipe, Recipe
     from mfcd_train.runlog import RunLog
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -43,6 +46,12 @@ def build_model(recipe: Recipe, num_classes: int) -> MFNet3D:
     model = MFNet3D(num_classes, recipe.model.width, (depth[0], depth[1], depth[2], depth[3]), channels)
     model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # missing in torch's own types
     return model
+
+
+def build_optimizer(optim: OptimRecipe, model: MFNet3D) -> Optimizer:
+    """The recipe's optimizer of all parameters."""
+    build = OPTIMIZERS[optim.optimizer]
+    return build(model.parameters(), optim.learning_rate, optim.momentum, optim.weight_decay, nesterov=optim.nesterov)
 
 
 def load_model(run: RunLog, fabric: Fabric) -> MFNet3D:

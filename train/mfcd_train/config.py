@@ -13,7 +13,7 @@ from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.errors import UsageError
 from mfcd_train.losses import HINT_REDUCTIONS, SOFT_DIRECTIONS
 from mfcd_train.optimizers import OPTIMIZERS
-from mfcd_train.schedule import SCHEDULES
+from mfcd_train.schedule import SCHEDULES, warmup_factor
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -71,6 +71,11 @@ class OptimRecipe:
     def __post_init__(self) -> None:
         if self.optimizer == "sgd" and self.nesterov and not self.momentum:
             raise UsageError("optim.momentum 0 with optim.nesterov: expected momentum above 0, or nesterov = false")
+
+    def rate_at(self, epoch: float) -> float:
+        """Learning rate at a fractional epoch, after warm-up."""
+        factor = SCHEDULES[self.schedule](epoch, self.epochs, self.milestones, self.gamma)
+        return self.learning_rate * warmup_factor(epoch, self.warmup_epochs) * factor
 
 
 @dataclass(frozen=True)

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from torch.nn import Parameter
     from torch.optim import Optimizer
 
-    from mfcd_train.config import OptimRecipe
+
+class BuildOptimizer(Protocol):
+    """Builds an optimizer of parameters from plain numbers."""
+
+    def __call__(
+        self, parameters: Iterable[Parameter], rate: float, momentum: float, weight_decay: float, *, nesterov: bool
+    ) -> Optimizer:
+        """Build it; what an optimizer does not know it leaves out."""
 
 
-def _sgd(parameters: Iterable[Parameter], optim: OptimRecipe) -> Optimizer:
-    return torch.optim.SGD(
-        parameters,
-        optim.learning_rate,
-        momentum=optim.momentum,
-        weight_decay=optim.weight_decay,
-        nesterov=optim.nesterov,
-    )
+def _sgd(
+    parameters: Iterable[Parameter], rate: float, momentum: float, weight_decay: float, *, nesterov: bool
+) -> Optimizer:
+    return torch.optim.SGD(parameters, rate, momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 
-def _adamw(parameters: Iterable[Parameter], optim: OptimRecipe) -> Optimizer:
-    return torch.optim.AdamW(
-        parameters, optim.learning_rate, betas=(optim.momentum, 0.999), weight_decay=optim.weight_decay
-    )
+def _adamw(
+    parameters: Iterable[Parameter], rate: float, momentum: float, weight_decay: float, *, nesterov: bool
+) -> Optimizer:
+    del nesterov
+    return torch.optim.AdamW(parameters, rate, betas=(momentum, 0.999), weight_decay=weight_decay)
 
 
-OPTIMIZERS: dict[str, Callable[[Iterable[Parameter], OptimRecipe], Optimizer]] = {"sgd": _sgd, "adamw": _adamw}
+OPTIMIZERS: dict[str, BuildOptimizer] = {"sgd": _sgd, "adamw": _adamw}
 """`sgd` is the paper's; `adamw` (momentum is its first beta) learns faster where there is little time."""

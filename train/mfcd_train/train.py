@@ -10,11 +10,10 @@ import click
 from mfcd_core.console import main_of, print_json, say
 from mfcd_core.errors import UsageError
 from mfcd_core.store import Store
-from mfcd_train.build import build_fabric, build_model, load_model
+from mfcd_train.build import build_fabric, build_model, build_optimizer, load_model
 from mfcd_train.checkpoint import CHECKPOINT, Progress, load_checkpoint, load_weights
 from mfcd_train.config import load_recipe
 from mfcd_train.dataset import split_rows
-from mfcd_train.optimizers import OPTIMIZERS
 from mfcd_train.runlog import begin_run, open_run
 from mfcd_train.trainer import TEACHER_FORMAT, Trainer
 
@@ -92,7 +91,7 @@ def train(run: RunLog, store: Store, fabric: Fabric) -> Progress:
     fabric.seed_everything(int(run.facts["seed"]), verbose=False)
     recipe = run.recipe
     model = build_model(recipe, len(store.classes))
-    optimizer = OPTIMIZERS[recipe.optim.optimizer](model.parameters(), recipe.optim)
+    optimizer = build_optimizer(recipe.optim, model)
     state, progress = None, Progress()
     if (run.folder / CHECKPOINT).exists():
         state = load_checkpoint(run.folder)

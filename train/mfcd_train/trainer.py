@@ -18,7 +18,6 @@ from mfcd_train.evaluator import predict
 from mfcd_train.loader import iter_batches
 from mfcd_train.losses import cross_entropy, hint_loss, soft_loss, total_loss
 from mfcd_train.metrics import topk_accuracy
-from mfcd_train.schedule import learning_rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,7 +116,7 @@ class Trainer:
         return (own,) if self.teacher is None else tuple(dict.fromkeys((own, TEACHER_FORMAT)))
 
     def _train_step(self, batch: Batch, progress: Progress, num_batches: int) -> dict[str, Any]:
-        rate = learning_rate(progress.epoch + progress.batch / num_batches, self.recipe.optim)
+        rate = self.recipe.optim.rate_at(progress.epoch + progress.batch / num_batches)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()

@@ -1,0 +1,269 @@
+"""Extract again: after a kill at any moment, after changes, after damage, and with nothing to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mfcd_core.store import Store
+from mfcd_core.store.index import INDEX, read_index
+from mfcd_prep.extract import ExtractOptions, extract_videos, plan_extract
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MFCD_PREP = Path(sys.executable).with_name("mfcd-prep")
+OPTIONS = ExtractOptions(shard_gops=6)
+SHARDS = "shard-*.h5"
+NO_PROCESS = str(2**22 + 1)
+
+
+def files_of(store: Path) -> dict[str, bytes]:
+    """Name and bytes of every file of a store, the journal aside."""
+    return {path.name: path.read_bytes() for path in store.iterdir() if path.is_file()}
+
+
+def mtimes_of(store: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in store.glob(SHARDS)}
+
+
+@pytest.fixture
+def undisturbed(foreign: Path, tmp_path: Path) -> dict[str, bytes]:
+    """What a store of `foreign` comes to."""
+    extract_videos(foreign, tmp_path / "undisturbed", OPTIONS)
+    return files_of(tmp_path / "undisturbed")
+
+
+# A kill
+
+
+@pytest.fixture
+def many(foreign: Path) -> Path:
+    """Enough shards that a kill falls between two of them."""
+    for number in range(12, 96):
+        shutil.copy2(foreign / "run" / "03.mp4", foreign / "run" / f"{number:02}.mp4")
+    return foreign
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("num_finished", "jobs"), [(1, 1), (1, 2), (30, 1), (30, 2)])
+def test_kill_9_loses_no_finished_shard(many: Path, tmp_path: Path, num_finished: int, jobs: int) -> None:
+    store = tmp_path / "store"
+    command = [MFCD_PREP, "extract", many, store, "--shard-gops", "1", "--jobs", str(jobs)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while len(mtimes_of(store)) < num_finished:
+        assert process.poll() is None, "it ended on its own"
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = mtimes_of(store)
+    assert len(before) < 96
+    assert not (store / INDEX).exists()
+    recorded = len((store / ".mfcd" / "extract.jsonl").read_bytes().splitlines())
+    assert recorded >= len(before) - jobs
+    kept = len(plan_extract(many, store, ExtractOptions(shard_gops=1)).kept)
+    assert kept >= recorded - 1
+
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    after = mtimes_of(store)
+    assert sum(after[name] == mtime for name, mtime in before.items()) == kept
+    assert list((store / ".mfcd" / "tmp").iterdir()) == []
+    extract_videos(many, tmp_path / "undisturbed", ExtractOptions(shard_gops=1))
+    assert files_of(store) == files_of(tmp_path / "undisturbed")
+
+
+@pytest.fixture
+def snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], list[Path]]:
+    """Arms a camera: before every fsync and rename the store is copied, as a kill in that moment would leave it."""
+
+    def arm(store: Path) -> list[Path]:
+        taken: list[Path] = []
+
+        def photographed(step: Callable[..., object]) -> Callable[..., object]:
+            def stand_in(*arguments: object, **options: object) -> object:
+                taken.append(shutil.copytree(store, tmp_path / "snapshots" / str(len(taken)) / "store"))
+                for path in taken[-1].rglob(f"*{os.getpid()}*"):  # as another process's, which is dead
+                    os.rename(path, str(path).replace(str(os.getpid()), NO_PROCESS))  # noqa: PTH104, Path's is watched
+                return step(*arguments, **options)
+
+            return stand_in
+
+        for owner, name in [(os, "fsync"), (Path, "replace"), (Path, "rename"), (Path, "unlink")]:
+            monkeypatch.setattr(owner, name, photographed(getattr(owner, name)))
+        return taken
+
+    return arm
+
+
+def test_a_kill_before_any_step_on_disk_changes_nothing_of_the_result(
+    foreign: Path,
+    tmp_path: Path,
+    undisturbed: dict[str, bytes],
+    snapshots: Callable[[Path], list[Path]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "store").mkdir()
+    taken = snapshots(tmp_path / "store")
+    num_shards = extract_videos(foreign, tmp_path / "store", OPTIONS).num_shards_made
+    monkeypatch.undo()
+    assert num_shards >= 3
+    assert len(taken) >= 4 * num_shards + 9
+    for store in taken:
+        summary = extract_videos(foreign, store, OPTIONS)
+        assert summary.num_shards_made + summary.num_shards_kept == num_shards
+        assert files_of(store) == undisturbed
+        assert list((store / ".mfcd" / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("change", ["jump/00a", "gone"])
+def test_a_kill_while_shards_change_their_numbers_loses_none(
+    foreign: Path,
+    tmp_path: Path,
+    snapshots: Callable[[Path], list[Path]],
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+) -> None:
+    one_each = ExtractOptions(shard_gops=1)
+    store = tmp_path / "store"
+    extract_videos(foreign, store, one_each)
+    if change == "gone":
+        (foreign / "jump" / "02.mp4").unlink()
+    else:
+        shutil.copy(foreign / "run" / "03.mp4", foreign / f"{change}.mp4")
+    taken = snapshots(store)
+    summary = extract_videos(foreign, store, one_each)
+    monkeypatch.undo()
+    assert (summary.num_shards_made, summary.num_shards_kept) in {(1, 12), (0, 11)}
+    for snapshot in taken:
+        again = extract_videos(foreign, snapshot, one_each)
+        assert again.num_shards_made <= summary.num_shards_made
+        assert files_of(snapshot) == files_of(store)
+        assert {path.name for path in (snapshot / ".mfcd").iterdir()} == {"extract.jsonl", "tmp"}
+
+
+# Nothing to do, and something
+
+
+def test_a_second_run_makes_nothing(foreign: Path, tmp_path: Path) -> None:
+    first = extract_videos(foreign, tmp_path / "store", OPTIONS)
+    before, mtimes = files_of(tmp_path / "store"), mtimes_of(tmp_path / "store")
+    again = extract_videos(foreign, tmp_path / "store", OPTIONS, jobs=2)
+    assert (again.num_shards_made, again.num_shards_kept) == (0, first.num_shards_made)
+    assert (again.num_gops, again.num_bytes) == (first.num_gops, first.num_bytes)
+    assert (files_of(tmp_path / "store"), mtimes_of(tmp_path / "store")) == (before, mtimes)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ExtractOptions(shard_gops=6, residual_step=1),
+        ExtractOptions(shard_gops=6, trace="integer"),
+        ExtractOptions(shard_gops=6, pixel_format="rgb24"),
+        ExtractOptions(shard_gops=6, level=5),
+        ExtractOptions(shard_gops=6, tail="pad"),
+    ],
+    ids=lambda options: (
+        f"{options.residual_step}-{options.trace}-{options.pixel_format}-{options.level}-{options.tail}"
+    ),
+)
+def test_other_settings_make_all_again(foreign: Path, tmp_path: Path, options: ExtractOptions) -> None:
+    num_shards = extract_videos(foreign, tmp_path / "store", OPTIONS).num_shards_made
+    summary = extract_videos(foreign, tmp_path / "store", options)
+    assert (summary.num_shards_made, summary.num_shards_kept) == (num_shards, 0)
+    extract_videos(foreign, tmp_path / "new", options)
+    assert files_of(tmp_path / "store") == files_of(tmp_path / "new")
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+@pytest.mark.parametrize("fault", [truncate, Path.unlink])
+def test_a_shard_that_is_not_as_recorded_is_made_again(
+    foreign: Path, tmp_path: Path, undisturbed: dict[str, bytes], fault: Callable[[Path], None]
+) -> None:
+    extract_videos(foreign, tmp_path / "store", OPTIONS)
+    before = mtimes_of(tmp_path / "store")
+    fault(tmp_path / "store" / "shard-00001.h5")
+    assert extract_videos(foreign, tmp_path / "store", OPTIONS).num_shards_made == 1
+    assert files_of(tmp_path / "store") == undisturbed
+    after = mtimes_of(tmp_path / "store")
+    assert {name for name in before if before[name] != after[name]} == {"shard-00001.h5"}
+
+
+@pytest.mark.parametrize("name", ["gops.npy", "videos.npz", INDEX])
+def test_an_index_that_is_gone_or_damaged_is_written_again(
+    foreign: Path, tmp_path: Path, undisturbed: dict[str, bytes], name: str
+) -> None:
+    extract_videos(foreign, tmp_path / "store", OPTIONS)
+    for content in (b"damaged", None):
+        if content is None:
+            (tmp_path / "store" / name).unlink()
+        else:
+            (tmp_path / "store" / name).write_bytes(content)
+        assert extract_videos(foreign, tmp_path / "store", OPTIONS).num_shards_made == 0
+        assert files_of(tmp_path / "store") == undisturbed
+
+
+def test_a_torn_line_of_the_journal_costs_its_shard(
+    foreign: Path, tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    extract_videos(foreign, tmp_path / "store", OPTIONS)
+    journal = tmp_path / "store" / ".mfcd" / "extract.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    assert [extract_videos(foreign, tmp_path / "store", OPTIONS).num_shards_made for _ in range(2)] == [1, 0]
+    assert files_of(tmp_path / "store") == undisturbed
+
+
+def test_a_store_without_its_journal_is_made_again(
+    foreign: Path, tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    extract_videos(foreign, tmp_path / "store", OPTIONS)
+    shutil.rmtree(tmp_path / "store" / ".mfcd")
+    assert extract_videos(foreign, tmp_path / "store", OPTIONS).num_shards_kept == 0
+    assert files_of(tmp_path / "store") == undisturbed
+
+
+def test_the_index_is_gone_while_shards_change(foreign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No reader takes a store for whole that is being made again."""
+    extract_videos(foreign, tmp_path / "store", OPTIONS)
+    old = read_index(tmp_path / "store").checksum
+
+    def interrupted(*_: object) -> None:
+        assert not (tmp_path / "store" / INDEX).exists()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mfcd_prep.extract.write_index", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            extract_videos(foreign, tmp_path / "store", ExtractOptions(shard_gops=6, level=2))
+    assert extract_videos(foreign, tmp_path / "store", ExtractOptions(shard_gops=6, level=2)).num_shards_made == 0
+    assert Store(tmp_path / "store").checksum != old
+
+
+# A dry run
+
+
+def test_a_dry_run_says_what_and_changes_nothing(
+    foreign: Path, tmp_path: Path, run_command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("extract", foreign, tmp_path / "store", "--shard-gops", "6", "--jobs", "1", "--dry-run", "--json")
+    assert run_command(*command) == 0
+    planned = len(plan_extract(foreign, tmp_path / "store", OPTIONS).todo)
+    assert f"would make {planned} shards, 0 stand" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+    extract_videos(foreign, tmp_path / "store", OPTIONS)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("store/**/*")}
+    assert run_command(*command) == 0
+    assert f"would make 0 shards, {planned} stand" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("store/**/*")} == before
