@@ -33,7 +33,7 @@ from mfcd_prep.survey import survey_encoded
 from mfcd_prep.workspace import own_folder, scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence, Set
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mfcd_core.splits import Splits
@@ -213,7 +213,7 @@ def _write_index(store: Path, plan: ExtractPlan, records: Sequence[ShardRecord],
     return videos
 
 
-def _remove_strays(store: Path, names: Set[str]) -> None:
+def _remove_strays(store: Path, names: set[str]) -> None:
     """Remove shards that the index does not name, and what a killed run left."""
     shutil.rmtree(aside_folder(store), ignore_errors=True)
     for path in (*store.glob("shard-*.h5"), *store.glob(f".*{PART_SUFFIX}")):

@@ -247,34 +247,6 @@ def test_where_every_video_fails_the_reason_is_said(encoded: Path, tmp_path: Pat
     assert list((tmp_path / "store").glob("*.*")) == [tmp_path / "store" / ".mfcd"]
 
 
-# Videos that encode did not make
-
-
-@pytest.mark.parametrize(("tail", "num_frames"), [("auto", [5, 12, 24]), ("drop", [12, 24]), ("pad", [5, 12, 30])])
-def test_tails_of_foreign_videos(tmp_path: Path, tail: str, num_frames: list[int]) -> None:
-    for num in (5, 12, 30):
-        encode(tmp_path / "e" / "walk" / f"{num:02}.mp4", pan(num, 1, -1, size=(48, 64)))
-    summary = extract_videos(tmp_path / "e", tmp_path / "store", ExtractOptions(tail=tail))
-    assert Store(tmp_path / "store").videos.num_frames.tolist() == num_frames
-    assert len(summary.failures) == 3 - len(num_frames)
-    assert all("5 frames, less than a GOP of 12; use --tail auto or pad" in reason for _, reason in summary.failures)
-
-
-@pytest.mark.parametrize(("tail", "num_gops", "num_frames"), [("auto", 11, 132), ("drop", 11, 132), ("pad", 12, 141)])
-def test_ucf101_as_published_needs_no_encode(
-    real_clips: Path, tmp_path: Path, tail: str, num_gops: int, num_frames: int
-) -> None:
-    """Xvid at 320x240, 141 frames on a grid of 12 already."""
-    clip = tmp_path / "ucf" / "Basketball" / "v_Basketball_g01_c01.avi"
-    clip.parent.mkdir(parents=True)
-    shutil.copy(real_clips / "odd" / "ucf101_v_Basketball_g01_c01.avi", clip)
-    extract_videos(clip.parents[1], tmp_path / "store", replace(LOSSLESS, tail=tail))
-    store = Store(tmp_path / "store")
-    assert (store.videos.num_gops.tolist(), store.videos.num_frames.tolist()) == ([num_gops], [num_frames])
-    gop = store.read_gop("Basketball/v_Basketball_g01_c01", 10)
-    np.testing.assert_array_equal(gop.rebuild_planes()["luma"], luma_of(clip)[120:132])
-
-
 # Splits
 
 

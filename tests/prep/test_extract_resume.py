@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -58,19 +57,19 @@ def many(foreign: Path) -> Path:
 def test_kill_9_loses_no_finished_shard(many: Path, tmp_path: Path, num_finished: int, jobs: int) -> None:
     store = tmp_path / "store"
     command = [MFCD_PREP, "extract", many, store, "--shard-gops", "1", "--jobs", str(jobs)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while len(mtimes_of(store)) < num_finished:
         assert process.poll() is None, "it ended on its own"
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill()  # SIGKILL; workers see it within a second, and may finish a shard more
     process.wait()
     before = mtimes_of(store)
     assert len(before) < 96
     assert not (store / INDEX).exists()
     recorded = len((store / ".mfcd" / "extract.jsonl").read_bytes().splitlines())
-    assert recorded >= len(before) - jobs
+    assert recorded >= len(before) - 2 * jobs
     kept = len(plan_extract(many, store, ExtractOptions(shard_gops=1)).kept)
     assert kept >= recorded - 1
 
@@ -125,7 +124,7 @@ def test_a_kill_before_any_step_on_disk_changes_nothing_of_the_result(
         assert list((store / ".mfcd" / "tmp").iterdir()) == []
 
 
-@pytest.mark.parametrize("change", ["jump/00a", "gone"])
+@pytest.mark.parametrize("change", ["03", "gone"])
 def test_a_kill_while_shards_change_their_numbers_loses_none(
     foreign: Path,
     tmp_path: Path,
@@ -134,18 +133,18 @@ def test_a_kill_while_shards_change_their_numbers_loses_none(
     change: str,
 ) -> None:
     one_each = ExtractOptions(shard_gops=1)
-    store = tmp_path / "store"
-    extract_videos(foreign, store, one_each)
+    videos, store = foreign / "jump", tmp_path / "store"
+    extract_videos(videos, store, one_each)
     if change == "gone":
-        (foreign / "jump" / "02.mp4").unlink()
+        (videos / "02.mp4").unlink()
     else:
-        shutil.copy(foreign / "run" / "03.mp4", foreign / f"{change}.mp4")
+        shutil.copy(foreign / "run" / "03.mp4", videos / f"{change}.mp4")
     taken = snapshots(store)
-    summary = extract_videos(foreign, store, one_each)
+    summary = extract_videos(videos, store, one_each)
     monkeypatch.undo()
-    assert (summary.num_shards_made, summary.num_shards_kept) in {(1, 12), (0, 11)}
+    assert (summary.num_shards_made, summary.num_shards_kept) in {(1, 6), (0, 5)}
     for snapshot in taken:
-        again = extract_videos(foreign, snapshot, one_each)
+        again = extract_videos(videos, snapshot, one_each)
         assert again.num_shards_made <= summary.num_shards_made
         assert files_of(snapshot) == files_of(store)
         assert {path.name for path in (snapshot / ".mfcd").iterdir()} == {"extract.jsonl", "tmp"}
