@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import xxhash
@@ -65,13 +66,21 @@ def survey_encoded(folder: Path, tail: str, jobs: int) -> Survey:
 def _from_manifest(folder: Path) -> Survey:
     manifest = read_manifest(folder)
     videos = tuple(
-        EncodedVideo(v.id, f"{v.id}.mp4", v.label, v.num_gops or 0, v.real_frames, v.xxh3_64 or "")
+        EncodedVideo(v.id, _path_of(v.id), v.label, v.num_gops or 0, v.real_frames, v.xxh3_64 or "")
         for v in manifest.videos
         if v.status == "ok"
     )
     width, height = manifest.settings["size"]
     labels = tuple(sorted({video.label for video in manifest.videos if video.label is not None}))
     return Survey(folder, (width, height), manifest.settings["gop_size"], manifest.settings, videos, labels)
+
+
+def _path_of(video_id: str) -> str:
+    """The file of a video of the manifest. Raises UsageError where it leads out of the folder."""
+    path = PurePosixPath(f"{video_id}.mp4")
+    if path.is_absolute() or ".." in path.parts:
+        raise UsageError(f"the manifest names {str(path)!r}: expected a path within its folder; run mfcd-prep encode")
+    return f"{video_id}.mp4"
 
 
 DEFAULT_GOP_SIZE = 12

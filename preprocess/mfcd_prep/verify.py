@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mfcd_core.console import progress
-from mfcd_core.errors import MfcdError
+from mfcd_core.errors import MfcdError, StoreError
 from mfcd_core.store import Store
 from mfcd_core.store.index import GOPS, read_index
 from mfcd_core.store.verify import Finding, verify_index, verify_shard
@@ -52,15 +52,20 @@ def verify_store(store: Path, encoded: Path | None, jobs: int) -> VerifySummary:
     num_gops = int(index.videos.num_gops.sum())
     audited = 0
     if encoded is not None:
-        findings += _audit(store, encoded, len(index.videos), jobs)
-        audited = num_gops
+        try:
+            opened = Store(store)
+        except StoreError as error:
+            findings.append(Finding(f"no GOP can be proven: {error}", GOPS))
+        else:
+            findings += _audit(opened, encoded, jobs)
+            audited = num_gops
     return VerifySummary(len(index.shards), len(index.videos), num_gops, audited, tuple(findings))
 
 
-def _audit(store: Path, encoded: Path, num_videos: int, jobs: int) -> list[Finding]:
-    survey = survey_encoded(encoded, Store(store).settings.tail, jobs)
+def _audit(store: Store, encoded: Path, jobs: int) -> list[Finding]:
+    survey = survey_encoded(encoded, store.settings.tail, jobs)
     paths = {video.id: video.path for video in survey.videos}
-    return _check_all("verify --deep", range(num_videos), _VideoCheck(store, encoded, paths), jobs)
+    return _check_all("verify --deep", range(len(store.videos)), _VideoCheck(store.path, encoded, paths), jobs)
 
 
 def _check_all(what: str, items: Sequence[int], check: Callable[[int], list[Finding]], jobs: int) -> list[Finding]:

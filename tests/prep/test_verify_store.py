@@ -210,5 +210,5 @@ def test_deep_finds_a_video_that_was_encoded_anew(
 def test_deep_against_no_encoded_folder_is_wrong_usage(
     store: Path, tmp_path: Path, run_command: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_command("verify", store, "--deep", tmp_path / "missing") == 2
+    assert run_command("verify", store, "--deep", tmp_path / "missing", "--jobs", "1") == 2
     assert "is not a folder" in capsys.readouterr().err

@@ -6,11 +6,14 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from mfcd_prep.workspace import FOREIGN_SCRATCH_SECONDS, FileStat, file_stat, own_folder, scratch_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_the_stat_of_a_file_tells_it_from_another(tmp_path: Path) -> None:

@@ -1,95 +1,34 @@
-"""Clips on the device against NumPy: `Gop.rebuild_frames`, the plane conversions of the core, and plain arithmetic."""
+"""Clips equal their equations, whatever planes they come from."""
 
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 import pytest
 import torch
-from synthetic import StoredGop, encode, random_gop, shift, texture, trace_file, write_store
+from clips import CENTRE, EVERY_GOP, NUM_GOPS, STORED, assemble, cut, draw, expect, write_gops
+from synthetic import StoredGop, encode, random_gop, shift, texture, trace_file
 
 from mfcd_core.clip import CLIP_FORMATS
-from mfcd_core.planes import planes_to_rgb, residual_to_rgb
-from mfcd_core.store import Store
+from mfcd_core.planes import planes_to_rgb
 from mfcd_core.store.settings import StoreSettings
 from mfcd_train.assemble import Assembler
-from mfcd_train.dataset import Draws
 from mfcd_train.loader import iter_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
-    from mfcd_core.gop import Gop
+    from mfcd_core.store import Store
 
     Levels = NDArray[np.float64]
 
 MEAN, SCALE = np.array([124.0, 117.0, 104.0]), 0.0167  # as the paper's network was published
-STORED = list(product(["yuv420p", "rgb24"], [1, 2, 4]))
-NUM_GOPS = 5
-TOP = [0.0, 1.0, 0.47, 0.31, 0.83]  # no place halfway between two
-LEFT = [1.0, 0.0, 0.47, 0.66, 0.12]
-FLIP = [False, True, False, True, True]
-
-
-def draw(rows: Sequence[int], top: Sequence[float], left: Sequence[float], flip: Sequence[bool]) -> Draws:
-    gop = np.array(rows, np.int64)
-    places = (np.array(place, np.float32) for place in (top, left))
-    return Draws(np.zeros_like(gop), gop, *places, np.array(flip))
-
-
-EVERY_GOP = draw(range(NUM_GOPS), TOP, LEFT, FLIP)
-CENTRE = draw([0], [0.5], [0.5], [False])
-
-
-def assemble(store: Store, assembler: Assembler, draws: Draws, formats: Sequence[str]) -> dict[str, Levels]:
-    """Clips (N, T, H, W, C), no longer normalised: in RGB levels, or in pixels of motion."""
-    with_motion = any(CLIP_FORMATS[name].needs_motion for name in formats)
-    (batch,) = iter_batches(store, draws, len(draws), with_motion=with_motion, num_threads=1)
-    return {name: in_levels(clip, name) for name, clip in assembler(batch, formats).items()}
-
-
-def in_levels(clip: Tensor, name: str) -> Levels:
-    assert clip.dtype == torch.float32
-    values = clip.double().numpy().transpose(0, 2, 3, 4, 1)
-    return values / 0.0625 if name == "motion" else values / SCALE + MEAN
-
-
-def cut(frames: NDArray[Any], draws: Draws, sample: int, size: tuple[int, int]) -> NDArray[Any]:
-    """Crop (T, H, W, C) at even places, then mirror it, which turns (dy, dx) around too."""
-    frame_size, crop_size = size
-    room = (frame_size - crop_size) // 2
-    y, x = (2 * round(float(place[sample]) * room) for place in (draws.top, draws.left))
-    cropped = frames[:, y : y + crop_size, x : x + crop_size]
-    if not draws.flip[sample]:
-        return cropped
-    return cropped[:, :, ::-1] * np.array([1, -1]) if cropped.shape[-1] == 2 else cropped[:, :, ::-1]
-
-
-def expect(gop: Gop, name: str, offset: float) -> Levels:
-    """The clip of a whole GOP by its equation, (T, H, W, C)."""
-    if name == "rgb":
-        return gop.rebuild_frames().astype(float)
-    if name == "motion":
-        return np.concatenate([np.zeros_like(gop.motion[:1]), gop.motion]).transpose(0, 2, 3, 1).astype(float)
-    first = planes_to_rgb(gop.iframe).astype(float)
-    residual = residual_to_rgb(gop.residual).astype(float) + offset
-    if name == "augmented":
-        return np.stack([first, *((r + first) / 2 for r in residual)])
-    if name == "residual":
-        return np.stack([first, *residual])
-    assert name == "residual-only"
-    return np.stack([residual[0], *residual])
-
-
-def write_gops(folder: Path, settings: StoreSettings, gops: Sequence[StoredGop]) -> Store:
-    return Store(write_store(folder, settings, {"v": gops}))
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +41,6 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], St
         gops = [random_gop(settings, random) for _ in range(NUM_GOPS)]
         found[pixel_format, step] = write_gops(folder / f"{pixel_format}-{step}", settings, gops)
     return found
-
-
-# Against NumPy
 
 
 @pytest.mark.parametrize(("pixel_format", "step"), STORED)
@@ -158,9 +94,6 @@ def test_clips_are_normalised_by_the_published_constants(tmp_path: Path) -> None
     torch.testing.assert_close(pixel["motion"], torch.tensor([[0.0, 0.0], [0.0, 4 / 16]]))
 
 
-# Against another decoder's RGB
-
-
 def test_rgb_is_what_pyav_gives_for_the_encoded_file(tmp_path: Path) -> None:
     tints = np.array([[0.5, 0.3, 0.9], [0.2, 0.8, 0.3]])
     still = sum(texture(64, 64, seed)[..., None] * tint for seed, tint in enumerate(tints))
@@ -175,9 +108,6 @@ def test_rgb_is_what_pyav_gives_for_the_encoded_file(tmp_path: Path) -> None:
     assert clip.shape == decoded.shape
     assert np.ptp(decoded) > 150
     assert np.abs(clip - decoded).max() <= 2 + 1e-3
-
-
-# The same place in every format
 
 
 @pytest.fixture(scope="module")
@@ -271,111 +201,3 @@ def test_chroma_looks_up_by_the_luma_that_it_covers(tmp_path: Path) -> None:
         [1.402 * (red - 128), -0.344136 * (blue - 128) - 0.714136 * (red - 128), 1.772 * (blue - 128)]
     )
     assert np.abs(clip[1, 2 * row, 2 * column] - exact.clip(0, 255)).max() <= 3  # each of three products is floored
-
-
-# Sizes
-
-
-def grey_store(folder: Path, settings: StoreSettings, levels: NDArray[Any], motion: tuple[int, int] = (0, 0)) -> Store:
-    """One GOP that shows the same grey picture of `levels` (H, W) throughout, whatever its motion says."""
-    arrays = {array.name: np.zeros(array.shape, array.dtype) for array in settings.stored_arrays()}
-    arrays["iframe/rgb"][:] = levels[..., None]
-    arrays["motion"][:] = np.array(motion)[:, None, None]
-    return write_gops(folder, settings, [StoredGop(arrays, settings.gop_size)])
-
-
-RESIZES = [
-    ((64, 64), 32, 32),
-    ((64, 64), 32, 24),
-    ((48, 64), 32, 20),
-    ((32, 32), 48, 40),
-    ((64, 48), 45, 33),
-    ((32, 48), 37, 37),
-]
-
-
-@pytest.mark.parametrize(("store_size", "frame_size", "crop_size"), RESIZES)
-def test_a_constant_stays_constant_at_any_size(
-    tmp_path: Path, store_size: tuple[int, int], frame_size: int, crop_size: int
-) -> None:
-    height, width = store_size
-    settings = StoreSettings(width, height, gop_size=3, pixel_format="rgb24")
-    store = grey_store(tmp_path, settings, np.full(store_size, 77))
-    draws = draw([0, 0], [0.2, 1], [0.9, 0], [False, True])
-    clips = assemble(store, Assembler(settings, frame_size, crop_size), draws, ["rgb", "augmented", "residual"])
-    for name, level in {"rgb": 77, "augmented": 38.5, "residual": 0}.items():
-        assert clips[name].shape == (2, 3, crop_size, crop_size, 3)
-        assert np.abs(clips[name][:, 1:] - level).max() < 1e-3
-        assert np.abs(clips[name][:, 0] - 77).max() < 1e-3
-
-
-@pytest.mark.parametrize(("store_size", "frame_size", "crop_size"), RESIZES)
-def test_a_ramp_stays_a_ramp_at_any_size(
-    tmp_path: Path, store_size: tuple[int, int], frame_size: int, crop_size: int
-) -> None:
-    height, width = store_size
-    settings = StoreSettings(width, height, gop_size=2, pixel_format="rgb24")
-    store = grey_store(tmp_path, settings, 2 * np.indices(store_size)[0] + 1 * np.indices(store_size)[1])
-    whole = assemble(store, Assembler(settings, frame_size, frame_size), CENTRE, ["rgb"])["rgb"][0, 0, :, :, 0]
-    rows, columns = (  # pixel i covers [i, i + 1): its centre in the picture of another size
-        (np.arange(frame_size) + 0.5) * side / frame_size - 0.5 for side in store_size
-    )
-    inside = slice(3, -3)  # at the edge the filter has nothing to lean on
-    error = (whole - (2 * rows[:, None] + columns))[inside, inside]
-    assert np.abs(error).max() < 3 * 0.1  # a filter of few taps is off by up to 0.07 pixels an axis
-    assert abs(error.mean()) < 0.01  # and not shifted
-    draws = draw([0], [1], [0.4], [False])
-    cropped = assemble(store, Assembler(settings, frame_size, crop_size), draws, ["rgb"])["rgb"][0]
-    expected_crop = cut(np.stack([whole[..., None]] * 2), draws, 0, (frame_size, crop_size))
-    assert np.abs(cropped[..., :1] - expected_crop).max() < 1e-3
-
-
-def test_motion_is_scaled_with_the_picture(tmp_path: Path) -> None:
-    settings = StoreSettings(64, 48, gop_size=2, pixel_format="rgb24")
-    store = grey_store(tmp_path, settings, np.zeros((48, 64)), motion=(6, -8))
-    clips = assemble(store, Assembler(settings, 32, 32), draw([0, 0], [0, 0], [0, 0], [False, True]), ["motion"])
-    for clip, expected in zip(clips["motion"][:, 1], ([4, -4], [4, 4]), strict=True):
-        assert np.abs(clip - expected).max() < 1e-4
-    assert np.abs(clips["motion"][:, 0]).max() == 0
-
-
-@pytest.mark.parametrize("pixel_format", ["yuv420p", "rgb24"])
-def test_odd_crops_of_a_store_of_the_right_size_are_not_resampled(
-    stores: Mapping[tuple[str, int], Store], pixel_format: str
-) -> None:
-    store = stores[pixel_format, 2]
-    clips = assemble(store, Assembler(store.settings, 32, 21), EVERY_GOP, ["rgb", "augmented"])
-    for name, sample in product(clips, range(NUM_GOPS)):
-        expected = cut(expect(store.read_gop("v", sample), name, 0.0), EVERY_GOP, sample, (32, 21))
-        assert np.abs(clips[name][sample] - expected).max() < 1e-2
-
-
-def test_teacher_and_student_see_the_same_after_resizing(tmp_path: Path) -> None:
-    """With no motion U_t = U_0 + R_t, so 2 augmented_t - U_0 = R_t = rgb_t - U_0, resized or not."""
-    random = np.random.default_rng(3)
-    settings = StoreSettings(48, 32, gop_size=4, pixel_format="rgb24", residual_step=1)
-    arrays = dict(random_gop(settings, random).arrays)
-    arrays["motion"] = arrays["motion"] * np.int16(0)
-    frames = random.integers(0, 256, (4, 32, 48, 3))
-    arrays["iframe/rgb"], arrays["residual/rgb"] = frames[0].astype(np.uint8), (frames[1:] - frames[0]).astype(np.int16)
-    store = write_gops(tmp_path, settings, [StoredGop(arrays, 4)])
-    draws = draw([0], [0.7], [0.1], [True])
-    clips = assemble(store, Assembler(settings, 40, 28), draws, ["rgb", "augmented"])
-    rgb, augmented = clips["rgb"][0], clips["augmented"][0]
-    assert np.abs(2 * augmented[1:] - rgb[:1] - (rgb[1:] - rgb[:1])).max() < 1e-2
-    assert np.abs(augmented[0] - rgb[0]).max() < 1e-3
-
-
-def test_a_store_of_longer_gops_gives_longer_clips(tmp_path: Path) -> None:
-    settings = StoreSettings(16, 16, gop_size=16)
-    store = write_gops(tmp_path, settings, [random_gop(settings, np.random.default_rng(0))])
-    clips = assemble(store, Assembler(settings, 16, 16), CENTRE, list(CLIP_FORMATS))
-    assert {clip.shape[1] for clip in clips.values()} == {16}
-
-
-def test_the_assembler_leaves_the_batch_alone(stores: Mapping[tuple[str, int], Store]) -> None:
-    store = stores["yuv420p", 1]
-    (batch,) = iter_batches(store, EVERY_GOP, NUM_GOPS, with_motion=True, num_threads=1)
-    before = {name: plane.clone() for name, plane in batch.planes.items()}
-    Assembler(store.settings, 32, 32)(batch, list(CLIP_FORMATS))
-    assert all(torch.equal(batch.planes[name], plane) for name, plane in before.items())

@@ -1,0 +1,167 @@
+"""Encode where something fails: bad videos, odd names, hostile files, a broken ffmpeg."""
+
+from __future__ import annotations
+
+import json
+import time
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import pytest
+from tiny_videos import cut_frames, grey_frames, write_video
+
+from mfcd_core.errors import UsageError
+from mfcd_prep.encode import encode_videos
+from mfcd_prep.ffmpeg import ffmpeg_binary
+from mfcd_prep.manifest import read_manifest
+from mfcd_prep.transcode import EncodeSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+from encoding import SMALL, encode_one, left_over, num_decoded, run_command
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Three videos of two classes."""
+    for path, num_frames in [("run/1.avi", 24), ("run/2.mp4", 30), ("jump/3.mkv", 13)]:
+        write_video(tmp_path / "source" / path, cut_frames(num_frames))
+    return tmp_path / "source"
+
+
+def test_a_bad_video_costs_itself(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (source / "run" / "text.mp4").write_text("no video")
+    assert run_command("encode", source, tmp_path / "e", "--size", "64x48", "--jobs", "1", "--json") == 1
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["num_encoded"] == 3
+    assert [failure[0] for failure in summary["failures"]] == ["run/text"]
+    assert {v.id: v.status for v in read_manifest(tmp_path / "e").videos} == {
+        "jump/3": "ok",
+        "run/1": "ok",
+        "run/2": "ok",
+        "run/text": "failed",
+    }
+    assert left_over(tmp_path / "e") == []
+
+
+def test_exit_status_is_2_where_nothing_is_usable(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    assert run_command("encode", tmp_path / "s", tmp_path / "e") == 2
+    (tmp_path / "s" / "v.mp4").write_text("no video")
+    assert run_command("encode", tmp_path / "s", tmp_path / "e") == 2
+    assert run_command("encode", tmp_path / "s", tmp_path / "e", "--size", "15x15") == 2
+    assert run_command("encode", tmp_path / "s", tmp_path / "s" / "e") == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"size": (33, 64)},
+        {"size": (8, 64)},
+        {"gop_size": 1},
+        {"quality": 1},
+        {"quality": 32},
+        {"tail": "cut"},
+        {"fps": Fraction(0)},
+    ],
+)
+def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        EncodeSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_truncated_video_is_kept_and_marked(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.avi", cut_frames(60), codec=("-c:v", "mpeg4", "-q:v", "2"))
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "v.avi").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    num = num_decoded(tmp_path / "s" / "v.avi")
+    assert 12 < num < 60
+    record, _ = encode_one(tmp_path / "s")
+    assert (record.num_frames_from_header, record.num_frames_decoded) == (60, num)
+    assert "60 frames in the header" in (record.damage or "")
+
+
+def test_a_failure_takes_the_place_of_an_older_success(tmp_path: Path) -> None:
+    write_video(tmp_path / "s" / "v.mp4", grey_frames(7))
+    assert encode_one(tmp_path / "s")[1].exists()
+    record, path = encode_one(tmp_path / "s", EncodeSettings((64, 48), tail="drop"))
+    assert record.status == "failed"
+    assert not path.exists()
+
+
+def test_any_name_is_encoded(tmp_path: Path) -> None:
+    names = [
+        "it's",
+        'say "x"',
+        "two  blanks",
+        "-y",
+        "line\nbreak",
+        "100%d",
+        "a:b",
+        "snow ☃",
+        "[0]",
+        "cafe\u0301",
+        "café",
+    ]
+    template = write_video(tmp_path / "v.mp4", grey_frames(12)).read_bytes()
+    for name in names:
+        (tmp_path / "s" / name).mkdir(parents=True)
+        (tmp_path / "s" / name / f"{name}.mp4").write_bytes(template)
+    summary = encode_videos(tmp_path / "s", tmp_path / "e", SMALL, jobs=2)
+    assert summary.failures == ()
+    assert {(v.id, v.label) for v in read_manifest(tmp_path / "e").videos} == {(f"{n}/{n}", n) for n in names}
+    assert all((tmp_path / "e" / name / f"{name}.mp4").is_file() for name in names)
+
+
+def test_a_playlist_named_as_a_video_reaches_no_other_file(tmp_path: Path) -> None:
+    write_video(tmp_path / "secret.mp4", grey_frames(12))
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "x.avi").write_text("ffconcat version 1.0\nfile ../secret.mp4\n")
+    record, path = encode_one(tmp_path / "s")
+    assert record.status == "failed"
+    assert not path.exists()
+
+
+@pytest.fixture
+def fake_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A script in ffmpeg's place; write what it is to do after its first line."""
+    script = tmp_path / "ffmpeg.sh"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("MFCD_FFMPEG", str(script))
+    ffmpeg_binary.cache_clear()
+    yield script
+    monkeypatch.undo()
+    ffmpeg_binary.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("does", "reason"), [("kill -9 $$", "killed by SIGKILL"), ("sleep 60 & sleep 60", "took longer than 0.5 s")]
+)
+def test_a_killed_or_endless_ffmpeg_is_tried_again_by_the_next_run(
+    source: Path, tmp_path: Path, fake_ffmpeg: Path, does: str, reason: str
+) -> None:
+    fake_ffmpeg.write_text(f"#!/bin/sh\n[ $1 = -version ] || {{ {does}; }}\n")
+    start = time.monotonic()
+    summary = encode_videos(source, tmp_path / "e", SMALL, limit=1, timeout_seconds=0.5)
+    assert time.monotonic() - start < 10
+    assert summary.exit_status == 2
+    assert reason in summary.failures[0][1]
+    assert left_over(tmp_path / "e") == []
+    fake_ffmpeg.write_text(f'#!/bin/sh\nexec "{real_binary()}" "$@"\n')
+    assert encode_videos(source, tmp_path / "e", SMALL, limit=1).exit_status == 0
+
+
+def real_binary() -> str:
+    import imageio_ffmpeg  # noqa: PLC0415, beside the patched environment
+
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+def test_an_encoder_that_leaves_the_grid_is_caught(source: Path, tmp_path: Path, fake_ffmpeg: Path) -> None:
+    fake_ffmpeg.write_text(f'#!/bin/bash\nexec "{real_binary()}" "${{@/#12/5}}"\n')  # GOPs of 5 where 12 were asked for
+    summary = encode_videos(source, tmp_path / "e", SMALL, limit=1)
+    assert "frame 5 is I, expected P on a grid of 12" in summary.failures[0][1]
+    assert list((tmp_path / "e").rglob("*.mp4")) == []
