@@ -62,7 +62,7 @@ def main_of(command: click.Command) -> Callable[[], None]:
         except click.ClickException as error:
             error.show()
             status = 2
-        except MfcdError as error:
+        except (MfcdError, OSError) as error:
             say(f"error: {error}")
             status = 2
         sys.exit(status if isinstance(status, int) else 0)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mfcd_core.console import progress
-from mfcd_core.errors import MfcdError, StoreError
+from mfcd_core.errors import MfcdError, StoreError, UsageError
 from mfcd_core.store import Store
-from mfcd_core.store.index import GOPS, read_index
+from mfcd_core.store.index import GOPS, INDEX, read_index
 from mfcd_core.store.verify import Finding, verify_index, verify_shard
 from mfcd_prep.audit import audit_video
 from mfcd_prep.jobs import Done, run_tasks
@@ -43,6 +43,8 @@ class VerifySummary:
 
 def verify_store(store: Path, encoded: Path | None, jobs: int) -> VerifySummary:
     """Check structure, counts, checksums and places of a store; with `encoded`, re-decode and prove every GOP."""
+    if not (store / INDEX).exists() and not any(store.glob("*.h5")):
+        raise UsageError(f"{store} has neither {INDEX} nor shards: expected a store made by mfcd-prep extract")
     findings = list(verify_index(store))
     try:
         index = read_index(store)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from synthetic import StoredGop, encode, pan, write_places, write_shard
 
+from mfcd_core.errors import UsageError
 from mfcd_core.store import Store
 from mfcd_core.store.index import GOPS, INDEX, VIDEOS, read_index, write_index
 from mfcd_prep.extract import ExtractOptions, extract_videos
@@ -109,9 +110,9 @@ def test_an_index_of_another_store(
     assert {"other videos than the index", "other settings than the index"} <= problems
 
 
-def test_a_folder_that_is_no_store(tmp_path: Path, verify: Callable[..., dict[str, Any]]) -> None:
-    (finding,) = verify(tmp_path)["findings"]
-    assert "no index.json; expected a store" in finding["problem"]
+def test_a_folder_that_is_no_store_is_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="neither index.json nor shards"):
+        verify_store(tmp_path, None, 1)
 
 
 # Against the encoded videos
