@@ -111,7 +111,7 @@ def test_an_index_of_another_store(
 
 
 def test_a_folder_that_is_no_store_is_wrong_usage(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="neither index.json nor shards"):
+    with pytest.raises(UsageError, match=r"neither index\.json nor shards"):
         verify_store(tmp_path, None, 1)
 
 
