@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -156,7 +157,10 @@ def test_a_run_cut_off_anywhere_is_finished_by_the_next(tmp_path: Path, number: 
     command = [sys.executable, "-c", "from mfcd_prep.cli import main; main()"]
     command += ["encode", str(tmp_path / "s"), str(tmp_path / "e"), "--jobs", "2"]
     journal = tmp_path / "e" / ".mfcd" / "encode.jsonl"
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+    as_from_a_terminal = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+    with subprocess.Popen(
+        command, stderr=subprocess.DEVNULL, start_new_session=True, preexec_fn=as_from_a_terminal
+    ) as process:
         while not (journal.exists() and journal.read_bytes().count(b"\n") >= 4):
             time.sleep(0.01)
         process.send_signal(number)

@@ -10,6 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from mfcd_core.clip import CLIP_FORMATS
+from mfcd_core.console import warn
 from mfcd_core.errors import UsageError
 from mfcd_train.checkpoint import load_checkpoint, load_weights
 from mfcd_train.models.mfnet3d import MFNet3D
@@ -33,6 +34,8 @@ def build_fabric(recipe: Recipe, device: str) -> Any:  # noqa: ANN401 - precisio
     torch.backends.cudnn.benchmark = True
     precision: Any = recipe.run.precision
     fabric = Fabric(accelerator=device, devices=1, precision=precision)
+    if precision == "bf16-mixed" and fabric.device.type == "cpu":
+        warn("run.precision bf16-mixed on a CPU: torch gives gradients that are no numbers now and then; use 32-true")
     fabric.launch()
     return fabric
 
