@@ -142,7 +142,9 @@ def read_shard_file(path: Path) -> Shard:
                 raise StoreError(f"{path.name}: data sets of different length; extract again")
             return Shard(settings, videos, gops, _chunk_places(arrays, len(gops)))
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise StoreError(f"{path.name}: not a readable shard ({error}); extract or repair it") from None
+        raise StoreError(
+            f"{path.name}: not a readable shard ({error}); delete it and run mfcd-prep extract again"
+        ) from None
 
 
 def _read_settings(path: Path, file: h5py.File) -> StoreSettings:

@@ -18,7 +18,7 @@ from mfcd_prep.jobs import Done, run_tasks
 from mfcd_prep.journal import Journal, read_journal
 from mfcd_prep.manifest import MANIFEST_NAME, VideoRecord, write_manifest
 from mfcd_prep.transcode import EncodeSettings, Transcoder, hash_file
-from mfcd_prep.workspace import FileStat, file_stat, own_folder, scratch_folder
+from mfcd_prep.workspace import FileStat, file_stat, own_folder, require_own_or_empty, scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -123,6 +123,7 @@ def encode_videos(
     """
     start = time.monotonic()
     plan = plan_videos(source, encoded, settings, videos_list, limit)
+    require_own_or_empty(encoded)
     if plan.todo:
         (encoded / MANIFEST_NAME).unlink(missing_ok=True)  # it speaks of files that are about to change
     with scratch_folder(encoded) as scratch:

@@ -30,7 +30,7 @@ from mfcd_prep.jobs import Done, run_tasks
 from mfcd_prep.journal import Journal, read_journal
 from mfcd_prep.shards import ShardRecord, ShardWorker, aside_folder, library_versions, plan_shards
 from mfcd_prep.survey import survey_encoded
-from mfcd_prep.workspace import own_folder, scratch_folder
+from mfcd_prep.workspace import own_folder, require_own_or_empty, scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,6 +103,7 @@ def extract_videos(
     start = time.monotonic()
     plan = plan_extract(encoded, store, options, jobs)
     published = _published_splits(split_files, plan.survey)
+    require_own_or_empty(store)
     with scratch_folder(store) as scratch:
         if plan.todo:
             (store / INDEX).unlink(missing_ok=True)  # it speaks of shards that are about to change
@@ -253,6 +254,8 @@ def _published_splits(split_files: Sequence[Path], survey: Survey) -> Splits | N
     if resolved.unmatched:
         first = resolved.unmatched[0]
         warn(f"{len(resolved.unmatched)} entries of the splits match no video, the first is {first!r}")
+    if published and not resolved.splits:
+        raise UsageError(f"no entry of the splits matches a video: expected paths such as {survey.videos[0].id!r}")
     return resolved.splits
 
 

@@ -116,6 +116,8 @@ def verify(store: Path, *, encoded: Path | None, jobs: int, as_json: bool) -> in
         say(f"wrong: {finding}")
     if len(summary.findings) > MAX_FINDINGS:
         say(f"wrong: {len(summary.findings) - MAX_FINDINGS} more, see --json")
+    if summary.findings:
+        say("to mend a damaged shard: delete its file, then run the same mfcd-prep extract again")
     counts = f"{summary.num_shards} shards, {summary.num_videos} videos, {summary.num_gops} GOPs"
     deep = f", {summary.num_gops_audited} GOPs proven against their videos" if encoded else ""
     say(f"{len(summary.findings)} findings in {counts}{deep}")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VerifySummary:
-    """What was checked and found. num_gops_audited: GOPs that were decoded and traced again."""
+    """What was checked and found. num_gops_audited: GOPs of videos that were decoded and traced again, and proven."""
 
     num_shards: int
     num_videos: int
@@ -50,7 +50,7 @@ def verify_store(store: Path, encoded: Path | None, jobs: int) -> VerifySummary:
         index = read_index(store)
     except MfcdError:
         return VerifySummary(0, 0, 0, 0, tuple(findings))
-    findings += _check_all("verify", range(len(index.shards)), _ShardCheck(store), jobs)
+    findings += _check_all("verify", range(len(index.shards)), _ShardCheck(store), jobs)[0]
     num_gops = int(index.videos.num_gops.sum())
     audited = 0
     if encoded is not None:
@@ -59,29 +59,35 @@ def verify_store(store: Path, encoded: Path | None, jobs: int) -> VerifySummary:
         except StoreError as error:
             findings.append(Finding(f"no GOP can be proven: {error}", GOPS))
         else:
-            findings += _audit(opened, encoded, jobs)
-            audited = num_gops
+            found, proven = _audit(opened, encoded, jobs)
+            findings += found
+            audited = int(opened.videos.num_gops[proven].sum())
     return VerifySummary(len(index.shards), len(index.videos), num_gops, audited, tuple(findings))
 
 
-def _audit(store: Store, encoded: Path, jobs: int) -> list[Finding]:
+def _audit(store: Store, encoded: Path, jobs: int) -> tuple[list[Finding], list[int]]:
     survey = survey_encoded(encoded, store.settings.tail, jobs)
     paths = {video.id: video.path for video in survey.videos}
     return _check_all("verify --deep", range(len(store.videos)), _VideoCheck(store.path, encoded, paths), jobs)
 
 
-def _check_all(what: str, items: Sequence[int], check: Callable[[int], list[Finding]], jobs: int) -> list[Finding]:
+def _check_all(
+    what: str, items: Sequence[int], check: Callable[[int], list[Finding]], jobs: int
+) -> tuple[list[Finding], list[int]]:
+    """Findings of all items, and the items that were checked to their end without any."""
     findings: list[Finding] = []
+    clean: list[int] = []
     with progress(what, len(items), "shards" if what == "verify" else "videos") as advance:
 
         def on_result(item: int, outcome: Outcome[list[Finding]]) -> None:
-            findings.extend(
-                outcome.value if isinstance(outcome, Done) else [Finding(f"{what} {item}: {outcome.reason}")]
-            )
+            found = outcome.value if isinstance(outcome, Done) else [Finding(f"{what} {item}: {outcome.reason}")]
+            findings.extend(found)
+            if not found:
+                clean.append(item)
             advance(1, f"{len(findings)} findings")
 
         run_tasks(items, check, jobs, on_result)
-    return sorted(findings, key=str)
+    return sorted(findings, key=str), clean
 
 
 @dataclass(frozen=True)

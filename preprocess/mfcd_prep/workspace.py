@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mfcd_core.catalog import OWN_FOLDER
+from mfcd_core.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,12 @@ def file_stat(path: Path) -> FileStat | None:
 def own_folder(output: Path) -> Path:
     """Where journals and unfinished files of an output folder lie."""
     return output / OWN_FOLDER
+
+
+def require_own_or_empty(output: Path) -> None:
+    """Raise UsageError where an output folder holds what these commands did not make: nothing of it is overwritten."""
+    if output.is_dir() and not own_folder(output).is_dir() and any(output.iterdir()):
+        raise UsageError(f"{output} is not empty and was not made by mfcd-prep: name a new or an empty folder")
 
 
 @contextmanager

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mfcd_core.errors import UsageError
 from mfcd_core.store import Store
 from mfcd_core.store.index import INDEX, read_index
+from mfcd_prep.encode import EncodeSettings, encode_videos
 from mfcd_prep.extract import ExtractOptions, extract_videos, plan_extract
 
 if TYPE_CHECKING:
@@ -228,9 +230,22 @@ def test_a_store_without_its_journal_is_made_again(
     foreign: Path, tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:
     extract_videos(foreign, tmp_path / "store", OPTIONS)
-    shutil.rmtree(tmp_path / "store" / ".mfcd")
+    (tmp_path / "store" / ".mfcd" / "extract.jsonl").unlink()
     assert extract_videos(foreign, tmp_path / "store", OPTIONS).num_shards_kept == 0
     assert files_of(tmp_path / "store") == undisturbed
+
+
+@pytest.mark.parametrize("name", ["shard-mine.h5", "index.json", "notes.txt"])
+def test_a_folder_of_somebody_else_is_left_as_it_is(foreign: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text("precious")
+    for make in (
+        lambda out: extract_videos(foreign, out, OPTIONS),
+        lambda out: encode_videos(foreign, out, EncodeSettings()),
+    ):
+        with pytest.raises(UsageError, match="not empty and was not made by mfcd-prep"):
+            make(tmp_path / "mine")
+    assert files_of(tmp_path / "mine") == {name: b"precious"}
 
 
 def test_the_index_is_gone_while_shards_change(foreign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
