@@ -193,7 +193,10 @@ def test_deep_names_videos_that_are_not_there(
     manifest = encoded / "manifest.jsonl"
     lines = [line for line in manifest.read_text().splitlines() if '"run/d"' not in line]
     manifest.write_text("\n".join(lines))
-    missing, unknown = verify(store, "--deep", encoded)["findings"]
+    summary = verify(store, "--deep", encoded)
+    missing, unknown = summary["findings"]
+    unproven = sum(Store(store).videos.num_gops[Store(store).videos.row_of(video)] for video in ("run/c", "run/d"))
+    assert summary["num_gops_audited"] == summary["num_gops"] - unproven
     assert (missing["shard"], missing["video"]) == ("shard-00002.h5", "run/c")
     assert "No such file" in missing["problem"]
     assert (unknown["shard"], unknown["video"]) == ("shard-00003.h5", "run/d")
