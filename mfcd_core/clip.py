@@ -6,10 +6,13 @@ The formulas work on NumPy arrays and torch tensors alike.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+Array: TypeAlias = Any
+"""A NumPy array or a torch tensor."""
 
 RGB_MEAN = (124.0, 117.0, 104.0)
 RGB_SCALE = 0.0167
@@ -26,7 +29,7 @@ class ClipFormat:
 
     source: str
     num_channels: int
-    slots: Callable[[Any, Any, float], tuple[Any, Any]]
+    slots: Callable[[Array, Array, float], tuple[Array, Array]]
 
     @property
     def needs_motion(self) -> bool:
@@ -34,27 +37,27 @@ class ClipFormat:
         return self.source != "residual"
 
 
-def _rgb(iframe: Any, frames: Any, _offset: float) -> tuple[Any, Any]:  # noqa: ANN401
+def _rgb(iframe: Array, frames: Array, _offset: float) -> tuple[Array, Array]:
     """[U_0, U_1 .. U_11]: the teacher's clip (Eq. 1)."""
     return iframe, frames
 
 
-def _augmented(iframe: Any, residual: Any, offset: float) -> tuple[Any, Any]:  # noqa: ANN401
+def _augmented(iframe: Array, residual: Array, offset: float) -> tuple[Array, Array]:
     """[U_0, (R_t + U_0) / 2]: the full method (Eq. 3, 4)."""
     return iframe, (residual + offset + iframe) / 2
 
 
-def _residual(iframe: Any, residual: Any, offset: float) -> tuple[Any, Any]:  # noqa: ANN401
+def _residual(iframe: Array, residual: Array, offset: float) -> tuple[Array, Array]:
     """[U_0, R_t] (Eq. 9)."""
     return iframe, residual + offset
 
 
-def _residual_only(_iframe: Any, residual: Any, offset: float) -> tuple[Any, Any]:  # noqa: ANN401
+def _residual_only(_iframe: Array, residual: Array, offset: float) -> tuple[Array, Array]:
     """[R_1, R_1, R_2 .. R_11] (Eq. 10)."""
     return residual[..., :1, :, :] + offset, residual + offset
 
 
-def _motion(_iframe: Any, motion: Any, _offset: float) -> tuple[Any, Any]:  # noqa: ANN401
+def _motion(_iframe: Array, motion: Array, _offset: float) -> tuple[Array, Array]:
     """[0, D_t]: accumulated motion, for users of CoViAR; the I-frame has none."""
     return motion[..., :1, :, :] * 0, motion
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 Splits = dict[str, dict[str, list[str]]]
 Assignment = tuple[str, str, str]  # split, role, entry as published
 
-ROLES = ("train", "val", "test")
 ROLE_WORDS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("val", "valid", "validate", "validation"), "val"
 )

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
+from clips import NUM_GOPS, STORED, write_gops
+from synthetic import random_gop
 from tiny_runs import STUDENT, TEACHER, run_command, write_recipe, write_tiny_store
 
+from mfcd_core.store.settings import StoreSettings
 from mfcd_train.train import main as train
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mfcd_core.store import Store
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,3 +60,15 @@ def student_run(
     done = run_command(train, tiny_store, *arguments)
     assert done.status == 0, done.err
     return folder
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Store]:
+    """Noise whose motion points anywhere in the picture, in every way of storing it."""
+    random = np.random.default_rng(1)
+    folder, found = tmp_path_factory.mktemp("stores"), {}
+    for pixel_format, step in STORED:
+        settings = StoreSettings(32, 32, gop_size=5, pixel_format=pixel_format, residual_step=step)
+        gops = [random_gop(settings, random) for _ in range(NUM_GOPS)]
+        found[pixel_format, step] = write_gops(folder / f"{pixel_format}-{step}", settings, gops)
+    return found

@@ -31,18 +31,6 @@ if TYPE_CHECKING:
 MEAN, SCALE = np.array([124.0, 117.0, 104.0]), 0.0167  # as the paper's network was published
 
 
-@pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Store]:
-    """Noise whose motion points anywhere in the picture, in every way of storing it."""
-    random = np.random.default_rng(1)
-    folder, found = tmp_path_factory.mktemp("stores"), {}
-    for pixel_format, step in STORED:
-        settings = StoreSettings(32, 32, gop_size=5, pixel_format=pixel_format, residual_step=step)
-        gops = [random_gop(settings, random) for _ in range(NUM_GOPS)]
-        found[pixel_format, step] = write_gops(folder / f"{pixel_format}-{step}", settings, gops)
-    return found
-
-
 @pytest.mark.parametrize(("pixel_format", "step"), STORED)
 def test_rgb_clips_are_the_rebuilt_frames(
     stores: Mapping[tuple[str, int], Store], pixel_format: str, step: int

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from clips import CENTRE, EVERY_GOP, NUM_GOPS, STORED, assemble, cut, draw, expect, write_gops
+from clips import CENTRE, EVERY_GOP, NUM_GOPS, assemble, cut, draw, expect, write_gops
 from synthetic import StoredGop, random_gop
 
 from mfcd_core.clip import CLIP_FORMATS
@@ -27,18 +27,6 @@ if TYPE_CHECKING:
     Levels = NDArray[np.float64]
 
 MEAN, SCALE = np.array([124.0, 117.0, 104.0]), 0.0167  # as the paper's network was published
-
-
-@pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Store]:
-    """Noise whose motion points anywhere in the picture, in every way of storing it."""
-    random = np.random.default_rng(1)
-    folder, found = tmp_path_factory.mktemp("stores"), {}
-    for pixel_format, step in STORED:
-        settings = StoreSettings(32, 32, gop_size=5, pixel_format=pixel_format, residual_step=step)
-        gops = [random_gop(settings, random) for _ in range(NUM_GOPS)]
-        found[pixel_format, step] = write_gops(folder / f"{pixel_format}-{step}", settings, gops)
-    return found
 
 
 def grey_store(folder: Path, settings: StoreSettings, levels: NDArray[Any], motion: tuple[int, int] = (0, 0)) -> Store:
