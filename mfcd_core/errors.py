@@ -17,6 +17,18 @@ class GopError(VideoError):
     """A file breaks the grid of one I-frame followed by gop_size - 1 P-frames."""
 
 
+class DeadlineError(MfcdError):
+    """A task took longer than it may; more time could mend it."""
+
+
+class KilledError(MfcdError):
+    """A process of a task was killed from outside: this says nothing about the task itself."""
+
+
+class OutputError(MfcdError):
+    """Results cannot be written (full disk, read-only or vanished folder): no task can come to its end."""
+
+
 class StoreError(MfcdError):
     """A store is missing, of another version, or inconsistent."""
 
