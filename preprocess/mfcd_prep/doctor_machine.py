@@ -33,6 +33,8 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108, looked at, never written
 LITTLE_SHARED_BYTES = 1 << 30
 LOCKING_VALUES = {"", "TRUE", "FALSE", "BEST_EFFORT", "1", "0"}
 GPU_DRIVER = Path("/proc/driver/nvidia/version")
+CUDA_PACKAGES = ("nvidia-cudnn", "nvidia-cuda-runtime")
+SAY_CUDNN = "python -c 'import torch; print(torch.backends.cudnn.version())'"
 OLDEST_CUDNN = 91500  # 9.8 to 9.14 bypass or break conv3d
 
 
@@ -143,8 +145,9 @@ def check_descriptors() -> Verdict:
     """Open files that this process may have."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < FEW_DESCRIPTORS:
-        wish = FEW_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(FEW_DESCRIPTORS, hard)
-        return warning(f"{soft} at once", f"ulimit -n {wish}")
+        may_raise = hard == resource.RLIM_INFINITY or hard >= FEW_DESCRIPTORS
+        limits = "" if may_raise else ", once the administrator has raised nofile in /etc/security/limits.conf"
+        return warning(f"{soft} at once", f"ulimit -n {FEW_DESCRIPTORS}{limits}")
     return ok("no limit" if soft == resource.RLIM_INFINITY else f"{soft} at once")
 
 
@@ -171,28 +174,38 @@ def check_encoding() -> Verdict:
 def check_torch() -> Verdict:
     """Only training needs it; looked at, not imported."""
     names = {str(each.metadata["Name"]): each.version for each in distributions() if each.metadata["Name"]}
-    cudnn = {name: version for name, version in names.items() if name.startswith("nvidia-cudnn")}
-    return judge_torch(names.get("torch"), cudnn, has_gpu=GPU_DRIVER.exists())
+    cuda = {name: version for name, version in names.items() if name.startswith(CUDA_PACKAGES)}
+    return judge_torch(names.get("torch"), cuda, has_gpu=GPU_DRIVER.exists())
 
 
-def judge_torch(torch: str | None, cudnn: Mapping[str, str], *, has_gpu: bool) -> Verdict:
-    """The build of torch against the machine, cuDNN packages by name against the oldest that does conv3d well."""
+def judge_torch(torch: str | None, cuda: Mapping[str, str], *, has_gpu: bool) -> Verdict:
+    """The build of torch, and packages of CUDA by name: cuDNN must be one that does conv3d well."""
     if torch is None:
         return ok("not installed; only training needs it: pip install 'mfcd[train]'")
-    found = f"{torch}, {'a GPU driver' if has_gpu else 'no GPU driver'}"
+    found = ", ".join([torch, "a GPU driver" if has_gpu else "no GPU driver", *map(" ".join, cuda.items())])
     if has_gpu and torch.endswith("+cpu"):
         return warning(f"{found}: this build leaves the GPU idle", "pip install a CUDA build of torch")
+    cudnn = {name: version for name, version in cuda.items() if "cudnn" in name}
     for name, version in cudnn.items():
-        major, minor, patch = (*_numbers(version), 0, 0, 0)[:3]
-        if has_gpu and 10_000 * major + 100 * minor + patch < OLDEST_CUDNN:
-            return warning(f"{found}, cuDNN {version}: slow or wrong conv3d", f"pip install '{name}>=9.15'")
-    return ok(", ".join([found, *(f"{name} {version}" for name, version in cudnn.items())]))
+        if _cudnn_number(version) < OLDEST_CUDNN:
+            return warning(f"{found}: this cuDNN is slow or wrong at conv3d", f"pip install '{name}>=9.15'")
+    if has_gpu and not cudnn:
+        return warning(
+            f"{found}: no package tells cuDNN's version", f"see that {SAY_CUDNN} says {OLDEST_CUDNN} or more"
+        )
+    return ok(found)
 
 
 def check_distributed() -> Verdict:
     """Only --dask needs it."""
     version = installed_version("distributed")
     return ok(version or "not installed; only --dask needs it: pip install 'mfcd[cluster]'")
+
+
+def _cudnn_number(version: str) -> int:
+    """As cuDNN itself counts: 9.10.2.21 is 91002."""
+    major, minor, patch = (*_numbers(version), 0, 0, 0)[:3]
+    return 10_000 * major + 100 * minor + patch
 
 
 def _is_new_enough(version: str | None, oldest: str) -> bool:
