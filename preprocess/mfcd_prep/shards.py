@@ -117,7 +117,8 @@ class ShardRecord:
 
         A file of another time counts where its bytes have the recorded checksum, as in a copy of the store.
         """
-        places = (store / self.name, waiting_path(store, self.key))
+        place, waiting = store / self.name, waiting_path(store, self.key)
+        places = (place, waiting, place)  # again: it may be on its way
         found = next((path for path in places if file_stat(path) == self.file), None)
         return found or next((path for path in places if self._has_bytes(path)), None)
 
@@ -176,12 +177,11 @@ class ShardWorker:
             unfinished = Path(folder, task.name)
             if writer.write(unfinished) == 0:
                 return ShardRecord(task.name, task.key, None, "", failures, self.timeout_seconds)
-            checksum = file_checksum(unfinished)
+            made, checksum = file_stat(unfinished), file_checksum(unfinished)
             target = waiting_path(self.store, task.key)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if not (target.exists() and file_checksum(target) == checksum):
-                publish(unfinished, target)
-        return ShardRecord(task.name, task.key, file_stat(target), checksum, failures, self.timeout_seconds)
+            publish(unfinished, target)
+        return ShardRecord(task.name, task.key, made, checksum, failures, self.timeout_seconds)
 
     def _try_video(self, video: EncodedVideo, writer: ShardWriter, tracer: GopTracer) -> VideoFailure | None:
         try:
