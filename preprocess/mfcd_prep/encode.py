@@ -13,7 +13,6 @@ import xxhash
 from mfcd_core.catalog import read_catalog
 from mfcd_core.console import progress, warn
 from mfcd_core.errors import UsageError
-from mfcd_core.splits import is_split_file, parse_split_file, resolve_splits
 from mfcd_prep.jobs import Done, run_tasks
 from mfcd_prep.journal import Journal, read_journal
 from mfcd_prep.manifest import MANIFEST_NAME, VideoRecord, write_manifest
@@ -228,16 +227,11 @@ def _run(todo: Sequence[Todo], transcoder: Transcoder, jobs: int) -> list[VideoR
 
 def _find_videos(source: Path, videos_list: Path | None) -> Catalog:
     """The catalog of a tree, of a list of `path label` lines, or of an official split file as published."""
-    if videos_list is None or not is_split_file(videos_list.name):
-        return read_catalog(source, videos_list)
-    catalog = read_catalog(source)
-    published = parse_split_file(videos_list.name, videos_list.read_text("utf-8"))
-    resolved = resolve_splits(published, [video.id for video in catalog.videos])
-    if resolved.unmatched:
-        warn(f"{len(resolved.unmatched)} entries of {videos_list.name} match no video, first {resolved.unmatched[0]!r}")
-    return catalog.restricted_to(
-        video_id for roles in resolved.splits.values() for ids in roles.values() for video_id in ids
-    )
+    catalog = read_catalog(source, [] if videos_list is None else [videos_list])
+    if videos_list is not None and catalog.unmatched:
+        first = catalog.unmatched[0]
+        warn(f"{len(catalog.unmatched)} entries of {videos_list.name} match no video, first {first!r}")
+    return catalog
 
 
 def _judged(record: VideoRecord, settings: EncodeSettings) -> VideoRecord:
