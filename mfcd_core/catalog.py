@@ -122,7 +122,7 @@ def read_catalog(source: Path, lists: Sequence[Path] = ()) -> Catalog:
     else:
         choice = Choice({path: label_of(path) for path in iter_video_paths(root, ignored)})
     labels = _as_in_class_index(choice.label_of, classes)
-    return Catalog(root, _build_table(labels), dict(ignored), tuple(choice.unmatched), classes)
+    return Catalog(root, build_table(labels), dict(ignored), tuple(choice.unmatched), classes)
 
 
 def _read_text(path: Path) -> str:
@@ -150,7 +150,7 @@ def _as_in_class_index(label_of: Mapping[str, str | None], classes: Sequence[str
     return {path: label and spelling_of[spelled_alike(label)] for path, label in label_of.items()}
 
 
-def _build_table(label_of: Mapping[str, str | None]) -> VideoTable:
+def build_table(label_of: Mapping[str, str | None]) -> VideoTable:
     paths = sorted(label_of, key=id_of)
     _check_ids(paths)
     ids = [id_of(path) for path in paths]

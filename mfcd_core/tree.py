@@ -57,13 +57,13 @@ def _why_ignored(entry: os.DirEntry[str], path: str, root: Path) -> str | None:
 
 
 def _why_link_ignored(entry: os.DirEntry[str], path: str, root: Path) -> str | None:
-    if not entry.name.startswith(".") and entry.is_dir():
+    if not entry.name.startswith(".") and os.path.isdir(entry):  # noqa: PTH112, a Path may raise
         return "link to a folder"
     if reason := why_no_video(entry.name) or why_unusable(path):
         return reason
     if not _stays_inside(root, path):
         return "link out of the source folder"
-    return None if entry.is_file() else "not a regular file"
+    return None if os.path.isfile(entry) else "not a regular file"  # noqa: PTH113, a Path may raise
 
 
 def _stays_inside(root: Path, path: str) -> bool:
@@ -92,7 +92,7 @@ class SourceTree:
     def _is_file(self, path: str) -> bool:
         folder, _, name = path.rpartition("/")
         kind = self._listing(folder).kinds[name]
-        return kind == "file" or (kind == "link" and (self._root / path).is_file())
+        return kind == "file" or (kind == "link" and os.path.isfile(self._root / path))  # noqa: PTH113, a Path may raise
 
     def _locate(self, path: str) -> str | None:
         parent, _, name = path.rpartition("/")
