@@ -151,7 +151,7 @@ def _as_in_class_index(label_of: Mapping[str, str | None], classes: Sequence[str
 
 
 def build_table(label_of: Mapping[str, str | None]) -> VideoTable:
-    paths = sorted(label_of, key=id_of)
+    paths = sorted(label_of, key=lambda path: (id_of(path), path))
     _check_ids(paths)
     ids = [id_of(path) for path in paths]
     extensions, extension_names = _coded(path[len(id_) :] for path, id_ in zip(paths, ids, strict=True))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mfcd_core.errors import UsageError
-from mfcd_core.lists import iter_lines, iter_listed
+from mfcd_core.lists import BLANKS, iter_lines, iter_listed
 from mfcd_core.matching import Matcher
 from mfcd_core.names import id_of, inner_path, label_of, spelled_alike, why_unusable
 from mfcd_core.splits import ambiguous, check_disjoint, collect_splits, is_split_file
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mfcd_core.lists import Listed
     from mfcd_core.splits import Assignment
 
-LONGEST_PATH = 4096  # characters; longer ones cannot be opened
+LONGEST_PATH, LONGEST_NAME = 4096, 255  # characters; longer ones cannot be opened
 
 
 @dataclass
@@ -66,7 +66,7 @@ def _choose_plain(tree: SourceTree, name: str, text: str, choice: Choice, ignore
     for where, line in iter_lines(name, text):
         path, label = _read_line(tree, line, where)
         if path is None:
-            choice.unmatched[line.strip()] = None
+            choice.unmatched[line.strip(BLANKS)] = None
         elif reason := why_unusable(path):
             ignored[reason] += 1
         else:
@@ -75,7 +75,7 @@ def _choose_plain(tree: SourceTree, name: str, text: str, choice: Choice, ignore
 
 def _read_line(tree: SourceTree, line: str, where: str) -> tuple[str | None, str]:
     """The file and the label of a line: the longest beginning that names a file, and what follows a tab or a space."""
-    for start in dict.fromkeys((line, line.lstrip())):
+    for start in dict.fromkeys((line, line.lstrip(BLANKS))):
         for path, label in _iter_readings(start):
             inside = inner_path(path, where)
             try:
@@ -94,7 +94,8 @@ def _iter_readings(line: str) -> Iterator[tuple[str, str]]:
         yield line, ""
     end = min(len(line), LONGEST_PATH)
     while (end := line.rfind(separator, 0, end)) > 0:
-        yield line[:end], line[end:].strip()
+        if end - line.rfind("/", 0, end) <= LONGEST_NAME + 1:
+            yield line[:end], line[end:].strip(BLANKS)
 
 
 def _choose_official(

@@ -14,7 +14,7 @@ import xxhash
 from mfcd_core.errors import UsageError
 from mfcd_core.lists import iter_lines, iter_listed, reader_of
 from mfcd_core.matching import Matcher
-from mfcd_core.names import spelled_alike
+from mfcd_core.names import composed, spelled_alike
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -117,7 +117,10 @@ def resolve_splits(published: Splits, ids: Iterable[str]) -> ResolvedSplits:
 
 def ambiguous(entry: str, first: str, second: str) -> str:
     """The message for an entry that means two videos."""
-    return f"entry {entry!r} fits {first!r} and {second!r}: name the folder in the list"
+    show = ascii if composed(first) == composed(second) else repr
+    return (
+        f"entry {entry!r} fits {show(first)} and {show(second)}: name the folder in the list, or rename one of the two"
+    )
 
 
 def check_disjoint(splits: Splits) -> None:

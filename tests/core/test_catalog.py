@@ -8,19 +8,13 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 import pytest
+from trees import make_tree
 
 from mfcd_core.catalog import Video, build_table, read_catalog
 from mfcd_core.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def make_tree(root: Path, *paths: str) -> Path:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(b"")
-    return root
 
 
 def test_the_first_folder_is_the_label_and_ids_are_sorted(tmp_path: Path) -> None:
