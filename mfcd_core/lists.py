@@ -31,7 +31,7 @@ BLANKS = " \t\r\f"
 class Listed(NamedTuple):
     """One entry of an official list or a CSV.
 
-    path: as published, relative; the class as its folder where the list knows it. label: the class, or None.
+    path: as published, relative; the class as its folder where the list knows it. label: the class, else the first folder, or None.
     where: file and line, for messages. class_number: from 1, where the list of UCF101 has it.
     """
 
@@ -82,7 +82,8 @@ def iter_listed(name: str, text: str) -> Iterator[Listed]:
             f"{name} is not a split file: expected trainlistNN.txt, testlistNN.txt, *_test_splitN.txt or a .csv"
         )
     for listed in read(text):
-        yield listed._replace(path=inner_path(listed.path, listed.where))
+        path = inner_path(listed.path, listed.where)
+        yield listed._replace(path=path, label=listed.label or label_of(path))
 
 
 def reader_of(name: str) -> Callable[[str], Iterator[Listed]] | None:
@@ -99,7 +100,7 @@ def _iter_ucf101(name: str, role: str, split: str, text: str) -> Iterator[Listed
         path, number = line.strip(BLANKS), None
         if found := UCF101_LINE.fullmatch(path):
             path, number = found[1], int(found[2])
-        yield Listed(split, role, path, label_of(path), where, number)
+        yield Listed(split, role, path, None, where, number)
 
 
 def _iter_hmdb51(name: str, label: str, split: str, text: str) -> Iterator[Listed]:
@@ -121,7 +122,7 @@ def _iter_csv(name: str, text: str) -> Iterator[Listed]:
         for row in rows:
             where = f"{name} line {rows.line_num}"
             path = _path_from(path_of, row, where)
-            yield Listed(split, _role_of(row, where), path, _cell(row, "label") or label_of(path), where)
+            yield Listed(split, _role_of(row, where), path, _cell(row, "label") or None, where)
     except csv.Error as error:
         raise UsageError(f"{name} line {rows.line_num} is no CSV ({error}): expected columns path,split") from None
 

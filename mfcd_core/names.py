@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from pathlib import PurePosixPath
 
 from mfcd_core.errors import UsageError
 
@@ -79,7 +78,7 @@ def spelled_alike(name: str) -> str:
 
 def inner_path(path: str, where: str) -> str:
     """The path without `./` and doubled slashes. Raises UsageError, naming `where`, if it leaves SOURCE."""
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or OWN_FOLDER in pure.parts[:1] or "\0" in path:
+    parts = [part for part in path.split("/") if part not in {"", "."}]
+    if path.startswith("/") or ".." in parts or parts[:1] == [OWN_FOLDER] or "\0" in path:
         raise UsageError(f"{where} names {path!r}: expected a path relative to the source folder, without `..`")
-    return str(pure)
+    return "/".join(parts)

@@ -148,7 +148,7 @@ def test_two_lists_that_give_one_video_two_classes_are_an_error(tmp_path: Path) 
 
 
 def test_a_csv_may_have_labels_and_else_its_folders_are_labels(tmp_path: Path) -> None:
-    text = "path,split,label\nrun/1.avi,train,\n2.avi,test,jump high\n3,val,\n"
+    text = "path,split,label\n./run//1.avi,train,\n2.avi,test,jump high\n3,val,\n"
     catalog = read_listed(tmp_path, ["deep/run/1.avi", "2.avi", "walk/3.avi"], by_csv=text)
     assert labels(catalog) == {"deep/run/1.avi": "run", "2.avi": "jump high", "walk/3.avi": "walk"}
 
