@@ -31,7 +31,8 @@ BLANKS = " \t\r\f"
 class Listed(NamedTuple):
     """One entry of an official list or a CSV.
 
-    path: as published, relative; the class as its folder where the list knows it. label: the class, else the first folder, or None.
+    path: as published, relative; the class as its folder where the list knows it.
+    label: the class, else the first folder, or None.
     where: file and line, for messages. class_number: from 1, where the list of UCF101 has it.
     """
 
