@@ -169,6 +169,7 @@ def _show_summary(summary: EncodeSummary, encoded: Path, part: Part) -> None:
     say_counts({f"  {problem}: {problem}": n for problem, n in summary.problems.items()})
     num_gone = len(summary.vanished) - len(summary.pruned)
     say_counts({"outputs removed": len(summary.pruned), "outputs without their source: --prune removes them": num_gone})
+    list_pairs("in a list, but not in SOURCE", [(entry, "left out") for entry in summary.unmatched])
     say_counts({"entries of the lists name no video": len(summary.unmatched)})
     say_counts({f"left out: {reason}": number for reason, number in sorted(summary.ignored.items())})
     say(f"{summary.num_gops} GOPs, {summary.num_frames} frames in {encoded} ({summary.seconds:.1f} s)")
