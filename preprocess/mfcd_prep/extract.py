@@ -26,6 +26,7 @@ from mfcd_core.store.index import (
 )
 from mfcd_core.store.layout import read_shard_file
 from mfcd_core.store.settings import StoreSettings
+from mfcd_prep.decode import require_decoder
 from mfcd_prep.jobs import Done, run_tasks
 from mfcd_prep.journal import Journal, read_journal
 from mfcd_prep.shards import ShardRecord, ShardWorker, aside_folder, library_versions, plan_shards
@@ -55,6 +56,7 @@ class ExtractOptions:
     level: int = 1
     tail: str = "auto"
     shard_gops: int = 256
+    decoder: str = "pyav"
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ def extract_videos(
 
 def plan_extract(encoded: Path, store: Path, options: ExtractOptions, jobs: int = 1) -> ExtractPlan:
     """Find out what is to do, from the encoded videos, the options, the journal and the shards; changes nothing."""
+    require_decoder(options.decoder, options.pixel_format)
     survey = survey_encoded(encoded, options.tail, jobs)
     settings = StoreSettings(
         width_px=survey.size[0],
@@ -140,6 +143,7 @@ def plan_extract(encoded: Path, store: Path, options: ExtractOptions, jobs: int 
         level=options.level,
         tail=options.tail,
         encoder=survey.encoder,
+        decoder=options.decoder,
     )
     tasks = tuple(plan_shards(survey, settings, options.shard_gops))
     recorded = {key: ShardRecord.from_dict(r) for key, r in read_journal(_journal_path(store)).items()}
@@ -210,7 +214,8 @@ def _write_index(store: Path, plan: ExtractPlan, records: Sequence[ShardRecord],
         if record.file
     )
     splits = split_rows(videos, _drawn_splits(videos, plan.survey) if published is None else published)
-    write_index(store, StoreIndex(plan.settings, plan.survey.classes, entries, videos, splits, library_versions()))
+    versions = library_versions(plan.settings.decoder)
+    write_index(store, StoreIndex(plan.settings, plan.survey.classes, entries, videos, splits, versions))
     return videos
 
 

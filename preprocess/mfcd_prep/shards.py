@@ -15,6 +15,7 @@ from mfcd_core.errors import VideoError
 from mfcd_core.store.index import file_checksum
 from mfcd_core.store.partition import partition
 from mfcd_core.store.writer import ShardWriter
+from mfcd_prep.decode import DECODERS
 from mfcd_prep.gops import GopTracer, iter_gops
 from mfcd_prep.transcode import hash_file
 from mfcd_prep.workspace import FileStat, file_stat, own_folder
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from mfcd_core.store.settings import StoreSettings
     from mfcd_prep.survey import EncodedVideo, Survey
 
-PACKAGES = ("mfcd", "av", "h5py", "numpy", "zstandard")
+PACKAGES = ("mfcd", "h5py", "numpy", "zstandard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +93,17 @@ def _parse_stat(values: list[int] | None) -> FileStat | None:
     return None if values is None else FileStat(*values)
 
 
-def library_versions() -> dict[str, str]:
+def library_versions(decoder: str) -> dict[str, str]:
     """Versions that the bytes of a shard depend on."""
-    return {**{name: version(name) for name in PACKAGES}, "hdf5": h5py.version.hdf5_version}
+    packages = (*PACKAGES, DECODERS[decoder].package)
+    return {**{name: version(name) for name in packages}, "hdf5": h5py.version.hdf5_version}
 
 
 def plan_shards(survey: Survey, settings: StoreSettings, shard_gops: int) -> list[ShardTask]:
     """Cut the sorted videos into shards; pure."""
     videos = survey.videos
     ranges = partition([video.id for video in videos], [video.num_gops for video in videos], shard_gops)
-    common = json.dumps([settings.to_dict(), library_versions()], sort_keys=True)
+    common = json.dumps([settings.to_dict(), library_versions(settings.decoder)], sort_keys=True)
     return [
         ShardTask(f"shard-{number:05d}.h5", _key(common, members), members)
         for number, members in enumerate(tuple(videos[row] for row in rows) for rows in ranges)
