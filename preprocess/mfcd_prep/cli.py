@@ -13,6 +13,7 @@ from mfcd_core.console import main_of, print_json, say
 from mfcd_prep.encode import encode_videos, plan_videos
 from mfcd_prep.options import jobs_option, json_option, list_pairs, printable
 from mfcd_prep.sample import write_samples
+from mfcd_prep.show_cli import show
 from mfcd_prep.store_cli import extract, info, verify
 from mfcd_prep.transcode import TAILS, EncodeSettings
 
@@ -157,7 +158,7 @@ def _show_summary(summary: EncodeSummary, encoded: Path) -> None:
     say(f"{summary.num_gops} GOPs, {summary.num_frames} frames in {encoded} ({summary.seconds:.1f} s)")
 
 
-for command in (extract, verify, info):
+for command in (extract, verify, info, show):
     cli.add_command(command)
 
 main = main_of(cli)
