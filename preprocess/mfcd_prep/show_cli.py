@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mfcd_prep.show import ShownGop
 
-JPEG_QUALITY = 88
+JPEG_QUALITY = 75
 
 
 def _write_page(shown: ShownGop, path: Path) -> None:

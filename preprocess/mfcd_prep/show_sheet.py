@@ -13,14 +13,14 @@ from mfcd_prep.show import draw, figures_of, mean_figures
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mfcd_prep.show import FrameFigures, ShownGop
+    from mfcd_prep.show import FrameFigures, Pictures, ShownGop
 
 NUM_COLUMNS = 6
 GAP_PX, MARGIN_PX, LINE_PX = 6, 16, 24
-PAPER, INK, SOFT = (255, 255, 255), (27, 30, 35), (92, 100, 112)
+PAPER, INK, SOFT, EDGE = (255, 255, 255), (27, 30, 35), (92, 100, 112), (205, 210, 217)
 TITLES = {
     "rgb": "Frames U_t: what a network on RGB is fed",
-    "step": "Motion from frame to frame d_t: arrows end where the content is now; black: it came from outside",
+    "step": "Motion from frame to frame d_t: arrows end where the content is now; black: its source lies outside",
     "step_residual": "Residual from frame to frame r_t = U_t(p) - U_t-1(p - d_t(p)); mid-grey is zero",
     "motion": "Accumulated motion D_t: where a pixel came from since the I-frame",
     "residual": "Accumulated residual R_t = U_t(p) - U_0(p - D_t(p)); mid-grey is zero",
@@ -31,30 +31,41 @@ TITLES = {
 def draw_sheet(shown: ShownGop) -> Image.Image:
     """The picture: up to six frames, evenly spread over the real ones, the I-frame and the last among them."""
     frames = spread(max(shown.gop.real_frames, 2))
-    pictures, figures = draw(shown, frames), figures_of(shown)
+    pictures = draw(shown, frames)
     height, width = pictures.rows["rgb"][0].shape[:2]
-    row_px = LINE_PX + height + GAP_PX
-    head_px = MARGIN_PX + 3 * LINE_PX
+    row_px, head_px = LINE_PX + height + GAP_PX, 2 * MARGIN_PX + 3 * LINE_PX
     size = (2 * MARGIN_PX + len(frames) * (width + GAP_PX), head_px + len(TITLES) * row_px + MARGIN_PX)
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
-    for line, (text, ink) in enumerate([(title_of(shown), INK), *((t, SOFT) for t in summary_lines(figures))]):
-        pen.text((MARGIN_PX, MARGIN_PX + line * LINE_PX), text, ink, _font())
-    for number, (name, title) in enumerate(TITLES.items()):
+    for line, text in enumerate([title_of(shown), *summary_lines(figures_of(shown))]):
+        pen.text((MARGIN_PX, MARGIN_PX + line * LINE_PX), text, SOFT if line else INK, _font())
+    for number, name in enumerate(TITLES):
         top = head_px + number * row_px
-        scale = pictures.arrow_scale.get(name, 1)
-        pen.text((MARGIN_PX, top), title + (f"; arrows {scale:g} x" if scale > 1 else ""), INK, _font())
-        tiles = pictures.rows[name]
-        first = len(frames) - len(tiles)
-        if first:
-            _draw_key(sheet, (MARGIN_PX, top + LINE_PX, width, height), pictures.full_px.get(name))
-        for column, tile in enumerate(tiles, start=first):
-            sheet.paste(Image.fromarray(tile), (MARGIN_PX + column * (width + GAP_PX), top + LINE_PX))
-            if name == "rgb":
-                place = (MARGIN_PX + column * (width + GAP_PX) + 6, top + LINE_PX + 4)
-                caption = f"t = {frames[column]}, {shown.picture_types[frames[column]]}"
-                pen.text(place, caption, PAPER, _font(), stroke_width=2, stroke_fill=INK)
+        pen.text((MARGIN_PX, top), _row_title(name, shown, pictures), INK, _font())
+        _draw_row(sheet, (top + LINE_PX, width, height), name, pictures)
+    for column, t in enumerate(frames):
+        place = (MARGIN_PX + column * (width + GAP_PX) + 6, head_px + LINE_PX + 4)
+        pen.text(place, f"t = {t}, {shown.picture_types[t]}", PAPER, _font(), stroke_width=2, stroke_fill=INK)
     return sheet
+
+
+def _row_title(name: str, shown: ShownGop, pictures: Pictures) -> str:
+    title, scale = TITLES[name], pictures.arrow_scale.get(name, 1)
+    if name == "step" and shown.steps.solved is not None:
+        title += f"; solved for from D_t, a guess at {1 - shown.steps.solved.mean():.1%}"
+    return title + (f"; arrows {scale:g} x" if scale > 1 else "")
+
+
+def _draw_row(sheet: Image.Image, box: tuple[int, int, int], name: str, pictures: Pictures) -> None:
+    top, width, height = box
+    tiles, columns = pictures.rows[name], len(pictures.rows["rgb"])
+    first = columns - len(tiles)
+    if first:
+        _draw_key(sheet, (MARGIN_PX, top, width, height), pictures.full_px.get(name))
+    for column, tile in enumerate(tiles, start=first):
+        left = MARGIN_PX + column * (width + GAP_PX)
+        sheet.paste(Image.fromarray(tile), (left, top))
+        ImageDraw.Draw(sheet).rectangle((left, top, left + width - 1, top + height - 1), outline=EDGE)
 
 
 def spread(num_frames: int) -> list[int]:
@@ -73,7 +84,7 @@ def title_of(shown: ShownGop) -> str:
 def summary_lines(figures: Sequence[FrameFigures]) -> list[str]:
     """Two lines: what tracing explains, and how much moved."""
     mean = mean_figures(figures)
-    explained = f", {1 - mean.residual / mean.change:.0%} explained by motion" if mean.change else ""
+    explained = f", {1 - mean.residual / mean.change:.0%} explained by motion" if mean.change > mean.residual else ""
     return [
         f"mean |R_t| {mean.residual:.2f} against mean |U_t - U_0| {mean.change:.2f} levels{explained}",
         f"{mean.moved:.1%} of pixels moved, all by {mean.mean_px:.2f} px on average, {mean.max_px:.1f} px at most",

@@ -45,8 +45,11 @@ def read_shown_gop(source: Path, video_id: str | None, gop_index: int) -> ShownG
         raise UsageError(f"{source} is neither a store ({INDEX}) nor a file: expected one of them")
     if video_id is not None:
         raise UsageError(f"--video {video_id}: {source} is a single video; leave --video out, or name a store")
-    with TemporaryDirectory(prefix="mfcd-show-") as scratch:
-        return _of_file(source, gop_index, Path(scratch))
+    try:
+        with TemporaryDirectory(prefix="mfcd-show-") as scratch:
+            return _of_file(source, gop_index, Path(scratch))
+    except VideoError as error:
+        raise VideoError(f"{source}: {error}") from None
 
 
 def _of_store(store: Store, video_id: str | None, gop_index: int) -> ShownGop:
@@ -138,7 +141,7 @@ def _encode(path: Path, scratch: Path) -> tuple[Path, int | None, str]:
     video = Video("video", source.name, None)
     record = Transcoder(source.parent, scratch, scratch, settings).transcode(video)
     if record.status != "ok":
-        raise VideoError(f"{path}: {record.reason}")
+        raise VideoError(record.reason)
     if record.damage:
         warn(f"{path.name} is damaged: {record.damage}")
     size = "x".join(map(str, settings.size))
