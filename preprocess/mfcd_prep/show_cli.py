@@ -29,7 +29,7 @@ def _write_page(shown: ShownGop, path: Path) -> None:
 
 
 def _write_png(shown: ShownGop, path: Path) -> None:
-    draw_sheet(shown).save(path, "png", optimize=True)
+    draw_sheet(shown).save(path, "png")
 
 
 def _write_jpeg(shown: ShownGop, path: Path) -> None:
