@@ -20,6 +20,7 @@ from mfcd_core.store import Store
 from mfcd_prep.decode import DECODERS, require_decoder
 from mfcd_prep.extract import ExtractOptions, extract_videos
 from mfcd_prep.verify import verify_store
+from mfcd_prep.workers import IN_THIS_PROCESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -300,7 +301,7 @@ def test_a_store_tells_its_decoder_and_is_proven_with_it(encoded: Path, tmp_path
     options = {name: ExtractOptions(pixel_format="rgb24", decoder=name) for name in DECODERS}
     for name, its_options in options.items():
         assert extract_videos(encoded, tmp_path / name, its_options).exit_status == 0
-        assert verify_store(tmp_path / name, encoded, jobs=1).findings == ()
+        assert verify_store(tmp_path / name, encoded, IN_THIS_PROCESS).findings == ()
     ours, other = (Store(tmp_path / name) for name in DECODERS)
     assert (ours.settings.decoder, other.settings.decoder) == ("pyav", "mv-extractor")
     assert ("av" in ours.versions, "av" in other.versions) == (True, False)
