@@ -16,6 +16,7 @@ from mfcd_prep.encode import encode_videos, plan_videos
 from mfcd_prep.manifest import MANIFEST_NAME
 from mfcd_prep.options import MAX_LISTED, batch_options, jobs_option, json_option, list_pairs, say_counts, workers_of
 from mfcd_prep.sample import write_samples
+from mfcd_prep.show_cli import show
 from mfcd_prep.store_cli import extract, info, verify
 from mfcd_prep.transcode import TAILS, EncodeSettings
 
@@ -180,7 +181,7 @@ def _show_summary(summary: EncodeSummary, encoded: Path, part: Part) -> None:
         say(f"part {part} is done; {left}: the last one writes the manifest")
 
 
-for command in (extract, verify, info, doctor):
+for command in (extract, verify, info, show, doctor):
     cli.add_command(command)
 
 main = main_of(cli)

@@ -92,7 +92,8 @@ def write_store_index(
     )
     splits = labelling.splits
     rows = split_rows(videos, _drawn_splits(videos, labelling.classes) if splits is None else splits)
-    write_index(store, StoreIndex(settings, labelling.classes, entries, videos, rows, library_versions()))
+    versions = library_versions(settings.decoder)
+    write_index(store, StoreIndex(settings, labelling.classes, entries, videos, rows, versions))
     return videos
 
 
