@@ -44,7 +44,7 @@ VIDEO_DEMUXERS = (
 )
 LOCAL_VIDEO_ONLY = {"protocol_whitelist": "file", "format_whitelist": ",".join(VIDEO_DEMUXERS)}
 # A few bytes can announce any frame size: these bound the memory that decoding takes. 8K is 2**25 pixels.
-MAX_SOURCE_SIDE_PX, MAX_SOURCE_PIXELS = 16384, 1 << 27
+MAX_SOURCE_SIDE_PX, MAX_SOURCE_PIXELS = 16384, 1 << 26
 MAX_BLOCK_BYTES = 1 << 30
 NO_SCENE_CUTS = 1_000_000_000  # `g` alone still gets I-frames at scene cuts
 SCALE_FLAGS = "bicubic+accurate_rnd+bitexact"  # without the last two the bytes depend on the processor
@@ -82,10 +82,11 @@ class EncodeCommand:
         """The command line after the program's name."""
         times = {} if self.fps else {"r": str(self.source_fps)}
         decoder = {"threads": 1, "reinit_filter": 0, "noautorotate": None, "max_pixels": MAX_SOURCE_PIXELS}
-        source = ffmpeg.input(url_of(self.source), **decoder, **times, **LOCAL_VIDEO_ONLY)
+        source = ffmpeg.input("SOURCE", **decoder, **times, **LOCAL_VIDEO_ONLY)
         video = self._filtered(source[str(self.track_index)])
-        output = ffmpeg.output(video, url_of(self.target), **self._encoder())
-        return [*LOGGED, *BOUNDED, *output.overwrite_output().get_args()]
+        output = ffmpeg.output(video, "TARGET", **self._encoder()).overwrite_output()
+        urls = {"SOURCE": url_of(self.source), "TARGET": url_of(self.target)}  # names may be no valid text
+        return [*LOGGED, *BOUNDED, *(urls.get(argument, argument) for argument in output.get_args())]
 
     def _filtered(self, video: ffmpeg.Stream) -> ffmpeg.Stream:
         for name, options in self.first_filters:
