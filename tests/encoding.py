@@ -57,7 +57,7 @@ def num_decoded(path: Path) -> int:
         for packet in container.demux(container.streams.video[0]):
             try:
                 count += len(packet.decode())
-            except av.InvalidDataError:
+            except av.FFmpegError:
                 continue
     return count
 

@@ -41,7 +41,7 @@ def require_frames(result: FfmpegResult) -> None:
 
 
 def find_damage(
-    result: FfmpegResult, num_frames_from_header: int | None, missing_end: str | None
+    result: FfmpegResult, num_frames_from_header: int | None, missing_end: str | None, num_with_holes: int = 0
 ) -> tuple[str, str] | None:
     """Why a source that decoded is not whole: the worst key of PROBLEMS, and all that is wrong in words.
 
@@ -57,6 +57,8 @@ def find_damage(
         wrong.append(("damaged", f"{result.num_decode_errors} packets could not be decoded"))
     elif result.num_errors:
         wrong.append(("damaged", f"{result.num_errors} errors while decoding"))
+    if num_with_holes:
+        wrong.append(("damaged", f"{num_with_holes} packets have holes of zeros"))
     if result.size_change:
         wrong.append(("size-changes", f"the frame size changes from {result.size_change}"))
     return (wrong[0][0], "; ".join(text for _, text in wrong)) if wrong else None

@@ -50,6 +50,7 @@ NO_SCENE_CUTS = 1_000_000_000  # `g` alone still gets I-frames at scene cuts
 SCALE_FLAGS = "bicubic+accurate_rnd+bitexact"  # without the last two the bytes depend on the processor
 # Verbose, because the counts of decoded frames and of decode errors are said at that level alone.
 LOGGED = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+verbose")
+KEPT = ("-max_error_rate", "1")  # a source most of whose packets are refused is damaged, no failure
 BOUNDED = ("-filter_threads", "1", "-filter_complex_threads", "1", "-max_alloc", str(MAX_BLOCK_BYTES))
 
 Filter = tuple[str, "Mapping[str, str | int]"]
@@ -86,7 +87,7 @@ class EncodeCommand:
         video = self._filtered(source[str(self.track_index)])
         output = ffmpeg.output(video, "TARGET", **self._encoder()).overwrite_output()
         urls = {"SOURCE": url_of(self.source), "TARGET": url_of(self.target)}  # names may be no valid text
-        return [*LOGGED, *BOUNDED, *(urls.get(argument, argument) for argument in output.get_args())]
+        return [*LOGGED, *KEPT, *BOUNDED, *(urls.get(argument, argument) for argument in output.get_args())]
 
     def _filtered(self, video: ffmpeg.Stream) -> ffmpeg.Stream:
         for name, options in self.first_filters:

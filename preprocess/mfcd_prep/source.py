@@ -34,6 +34,9 @@ RANGES = {1: "tv", 2: "pc"}
 INTERLACED_ORDERS = (2, 3, 4, 5)  # of AVFieldOrder
 MIN_FIELD_WIDTH, MIN_FIELD_HEIGHT = 3, 4
 DEINTERLACE: Filter = ("bwdif", {"mode": "send_frame", "deint": "interlaced"})
+# Three zero bytes cannot be in a coded slice of these (emulation prevention), and CABAC decodes zeros without a word.
+HOLE = bytes(64)
+WITHOUT_ZEROS = ("h264", "hevc")
 DEFAULT_FPS = Fraction(25)
 MAX_FPS = 1000
 MAX_TIME_BASE = 65535  # MPEG-4 part 2 stores the denominator of its time base in 16 bits
@@ -122,14 +125,23 @@ def mpeg4_rate(rate: Fraction | None) -> Fraction:
     return rate.limit_denominator(MAX_TIME_BASE // math.ceil(rate)) or Fraction(1, MAX_TIME_BASE)
 
 
-def has_encrypted_packets(path: Path, track_index: int, deadline: Deadline) -> bool:
-    """Whether any packet of the track says that it is encrypted: the start of a video may be in the clear."""
+@dataclass(frozen=True)
+class PacketCounts:
+    """Packets of a track that say that they are encrypted, and such that have a hole: a long run of zeros."""
+
+    num_encrypted: int
+    num_with_holes: int
+
+
+def count_bad_packets(path: Path, track_index: int, deadline: Deadline) -> PacketCounts:
+    """Read a track without decoding: what is wrong with its packets may pass a decoder unnoticed."""
+    num_encrypted = num_with_holes = 0
     with opened(path, deadline) as container:
         for packet in container.demux(container.streams[track_index]):
             deadline.check()
-            if packet.has_sidedata("encryption_info"):
-                return True
-    return False
+            num_encrypted += packet.has_sidedata("encryption_info")
+            num_with_holes += HOLE in bytes(packet)
+    return PacketCounts(num_encrypted, num_with_holes)
 
 
 def _first_frame(container: InputContainer, deadline: Deadline) -> tuple[VideoStream, VideoFrame | None]:

@@ -20,7 +20,7 @@ from mfcd_prep.ffmpeg import EncodeCommand, encode, ffmpeg_binary, ffmpeg_versio
 from mfcd_prep.manifest import VideoRecord
 from mfcd_prep.output import output_faults
 from mfcd_prep.process import Deadline
-from mfcd_prep.source import has_encrypted_packets, probe
+from mfcd_prep.source import WITHOUT_ZEROS, count_bad_packets, probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -186,9 +186,13 @@ class _Attempt:
         return record, result.num_written
 
     def _with_complaints(self, record: VideoRecord, command: EncodeCommand, result: FfmpegResult) -> VideoRecord:
-        found = find_damage(result, record.num_frames_from_header, missing_end(self.source))
-        if found and result.num_errors and has_encrypted_packets(self.source, command.track_index, self.deadline):
-            raise VideoError("a part of its frames is encrypted: get a copy without DRM", "encrypted")
+        num_with_holes = 0
+        if result.num_errors or record.codec in WITHOUT_ZEROS:
+            bad = count_bad_packets(self.source, command.track_index, self.deadline)
+            if bad.num_encrypted:
+                raise VideoError("a part of its frames is encrypted: get a copy without DRM", "encrypted")
+            num_with_holes = bad.num_with_holes if record.codec in WITHOUT_ZEROS else 0
+        found = find_damage(result, record.num_frames_from_header, missing_end(self.source), num_with_holes)
         problem, damage = found or (None, None)
         return replace(
             record,
