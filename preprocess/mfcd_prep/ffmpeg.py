@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from functools import cache
@@ -150,8 +151,9 @@ def encode(command: EncodeCommand, deadline: Deadline = NO_DEADLINE) -> FfmpegRe
     result = log.result(exit_status)
     if result.signal is not None:
         raise KilledError(f"ffmpeg was told to end by signal {result.signal}: run again")
-    if exit_status != 0 and result.cannot_write is not None:
-        raise output_error(command.target.parent, result.cannot_write)
+    cannot_write = "File too large" if exit_status == -signal.SIGXFSZ else result.cannot_write
+    if exit_status != 0 and cannot_write is not None:
+        raise output_error(command.target.parent, cannot_write)
     require_frames(result)
     return result
 

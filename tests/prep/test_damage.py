@@ -81,6 +81,33 @@ def test_an_encrypted_video_fails_as_such(tmp_path: Path, codec: tuple[str, ...]
     assert not path.exists()
 
 
+def test_a_windows_media_file_with_drm_fails_as_such(tmp_path: Path) -> None:
+    protection = ("-metadata", "ASF_Protection_Type=DRM")  # what the demuxer says of a Content Encryption Object
+    record, _ = transcode_one(write_video(tmp_path / "v.wmv", cut_frames(24), codec=("-c:v", "msmpeg4", *protection)))
+    assert (record.status, record.problem) == ("failed", "encrypted")
+
+
+def element(name: str, content: bytes) -> bytes:
+    """A short element of EBML."""
+    return bytes.fromhex(name) + bytes([0x80 | len(content)]) + content
+
+
+def test_an_encrypted_webm_track_fails_as_such(tmp_path: Path) -> None:
+    data = bytearray(
+        write_video(tmp_path / "v.webm", cut_frames(24), codec=("-c:v", "libvpx", "-live", "1")).read_bytes()
+    )
+    encryption = element("5035", element("47e1", b"\x05") + element("47e2", b"key0"))  # AES, and which key
+    encodings = element("6d80", element("6240", element("5033", b"\x01") + encryption))
+    tracks = data.rindex(bytes.fromhex("1654ae6b"))
+    codec = data.index(b"\x86\x85V_VP8", tracks)
+    data[codec:codec] = encodings
+    data[tracks + 4] += len(encodings)  # a size of one byte, and one of eight for the track in it
+    data[tracks + 13] += len(encodings)
+    (tmp_path / "v.webm").write_bytes(data)
+    record, _ = transcode_one(tmp_path / "v.webm")
+    assert (record.status, record.problem) == ("failed", "encrypted")
+
+
 def test_a_video_that_is_encrypted_after_a_clear_start_fails_as_such(tmp_path: Path) -> None:
     """The first fragment of one file, the others of its encrypted twin, as streaming services deliver it."""
     fragments = (*H264, "-movflags", "frag_keyframe+empty_moov+default_base_moof")
