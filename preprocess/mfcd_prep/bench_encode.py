@@ -27,18 +27,19 @@ from mfcd_core.bench import (
 )
 from mfcd_core.errors import MfcdError, VideoError
 from mfcd_core.machine import describe_machine
-from mfcd_prep.bitstream import probe, read_picture_types
+from mfcd_prep.bitstream import read_picture_types
 from mfcd_prep.encode import plan_videos
-from mfcd_prep.ffmpeg import EncodeCommand, ffmpeg_binary, ffmpeg_version
+from mfcd_prep.ffmpeg import ffmpeg_binary, ffmpeg_version
 from mfcd_prep.manifest import read_manifest
 from mfcd_prep.options import jobs_option, json_option
-from mfcd_prep.transcode import EncodeSettings, hash_file
+from mfcd_prep.source import probe
+from mfcd_prep.transcode import EncodeSettings, encode_command, hash_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from mfcd_prep.bitstream import SourceInfo
     from mfcd_prep.manifest import VideoRecord
+    from mfcd_prep.source import SourceInfo
 
 SETTINGS = EncodeSettings()
 PROGRAM = (sys.executable, "-P", "-c", "from mfcd_prep.cli import main; main()", "encode")
@@ -115,7 +116,7 @@ class EncodeBench:
         """What the peers encode: all that is a video. Reading every file first warms the system's cache of files."""
         plan = plan_videos(self.source, self.scratch / OURS, SETTINGS, limit=self.limit)
         sources = []
-        for todo in plan.todo:
+        for todo in plan.iter_todo():
             path = plan.catalog.root / todo.video.path
             hash_file(path, xxhash.xxh3_64())
             with suppress(VideoError):
@@ -127,9 +128,7 @@ class EncodeBench:
         lines = []
         for number, (path, info) in enumerate(sources):
             target = self.scratch / peer / f"{number}.mp4"
-            matrix = info.matrix_read_as
-            size, gop_size, quality = SETTINGS.size, SETTINGS.gop_size, SETTINGS.quality
-            command = EncodeCommand(path, target, size, gop_size, quality, info.fps, in_matrix=matrix)
+            command = encode_command(path, info, target, SETTINGS)
             lines.append(shlex.join([ffmpeg_binary(), *command.arguments()]) + " 2>/dev/null")
         return lines
 

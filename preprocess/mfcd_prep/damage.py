@@ -23,6 +23,11 @@ PROBLEMS: Mapping[str, str] = {
     "truncated": "the end of the file is missing; what is there was kept",
     "damaged": "errors while decoding; every frame that came out was kept",
     "size-changes": "the frame size changes on the way; every frame was kept, scaled to one size",
+    "timeout": "took longer than --timeout; tried again with more",
+    "killed": "its process was killed twice; tried again by the next run",
+    "gone": "the file is not there any more",
+    "unreadable": "the file could not be read; tried again by the next run",
+    "error": "something unexpected; tried again by the next run",
 }
 
 

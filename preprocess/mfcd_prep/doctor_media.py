@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-from fractions import Fraction
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,10 @@ import numpy as np
 
 from mfcd_core.errors import MfcdError
 from mfcd_prep.decode import iter_frames
-from mfcd_prep.ffmpeg import VIDEO_DEMUXERS, EncodeCommand, encode, ffmpeg_binary, ffmpeg_version
+from mfcd_prep.ffmpeg import VIDEO_DEMUXERS, encode, ffmpeg_binary, ffmpeg_version
+from mfcd_prep.process import Deadline
+from mfcd_prep.source import probe
+from mfcd_prep.transcode import EncodeSettings, encode_command
 from mfcd_prep.verdict import ok, problem, warning
 
 if TYPE_CHECKING:
@@ -136,7 +138,8 @@ def _encode_pan(folder: Path) -> Path:
     raw.write_bytes(b"".join(draw_pan(NUM_FRAMES)))
     shape = ("-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{SIDE_PX}x{SIDE_PX}")
     _ask(ffmpeg_binary(), "-v", "error", *shape, "-i", str(raw), "-c:v", "rawvideo", str(source))
-    encode(EncodeCommand(source, encoded, (SIDE_PX, SIDE_PX), NUM_FRAMES, 2, Fraction(25)), TIMEOUT_SECONDS)
+    settings = EncodeSettings((SIDE_PX, SIDE_PX), NUM_FRAMES)
+    encode(encode_command(source, probe(source), encoded, settings), Deadline.after(TIMEOUT_SECONDS))
     return encoded
 
 

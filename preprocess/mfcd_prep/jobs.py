@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -12,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mfcd_core.errors import KilledError, MfcdError, OutputError, SourceError
+from mfcd_prep.output import is_about_output, output_error
 from mfcd_prep.workers import TIMED_OUT_STATUS
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ Result = TypeVar("Result")
 WATCH_SECONDS = 5.0
 EXIT_CODE = re.compile(r"\{(\w+)\((-?\d+)\)")
 STOPS_THE_RUN = (OutputError, SourceError)
-OUTPUT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -87,15 +86,10 @@ def _attempt(worker: Callable[[Task], Result], task: Task) -> Attempt[Result]:
         return Killed(_one_line(error))
     except OSError as error:
         if is_about_output(error):
-            raise OutputError(f"{_one_line(error)}: make room or mend the folder, then run the same command") from None
+            raise output_error(error.filename or "the output folder", error.strerror or _one_line(error)) from None
         return Lost(_reason(error))
     except Exception as error:  # noqa: BLE001, a task costs itself
         return Lost(_reason(error))
-
-
-def is_about_output(error: OSError) -> bool:
-    """Whether an error says that the disk is full or takes no writing."""
-    return error.errno in OUTPUT_ERRNOS or "No space left on device" in str(error)
 
 
 def _run_until_crash(

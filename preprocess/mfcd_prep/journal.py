@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 import numpy as np
 import xxhash
 
-from mfcd_core.errors import OutputError
+from mfcd_prep.output import output_faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,12 +42,8 @@ class Journal:
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one record, with the time, and wait until it is on disk. Raises OutputError where it cannot be."""
         line = json.dumps({**record, "at": time.time_ns()}, separators=(",", ":")) + "\n"
-        try:
+        with output_faults(self._path.parent):
             _write_whole(self._opened(), line.encode("ascii"))
-        except OSError as error:
-            raise OutputError(
-                f"{self._path.parent} takes no record ({error.strerror}): make room or mend it, then run again"
-            ) from error
 
     def _opened(self) -> int:
         if self._descriptor is None:

@@ -56,7 +56,6 @@ class VideoRecord:
     bytes: int | None = None
     xxh3_64: str | None = None
     damage: str | None = None
-    problem: str | None = None
     num_complaints: int | None = None
     last_complaint: str | None = None
     encoder: str | None = None

@@ -58,6 +58,14 @@ def batch_options(command: Command) -> Command:
     return command
 
 
+def parse_size(text: str) -> tuple[int, int]:
+    """`WxH` as (width, height)."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise click.BadParameter(f"{text!r}: expected width x height in pixels, as 256x256")
+    return int(width), int(height)
+
+
 def _parse_part(text: str) -> Part:
     try:
         return Part.parse(text)

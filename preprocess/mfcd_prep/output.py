@@ -37,7 +37,7 @@ _FAULTS = {
 }
 
 
-def output_error(folder: Path, said: str) -> OutputError:
+def output_error(folder: Path | str, said: str) -> OutputError:
     """The one line for a folder that cannot be written to."""
     return OutputError(f"cannot write to {folder} ({said}): {REMEDIES.get(said, 'mend it')}, then run again")
 
@@ -51,3 +51,9 @@ def output_faults(folder: Path) -> Iterator[None]:
         if error.errno not in _FAULTS:
             raise
         raise output_error(folder, error.strerror or str(error)) from None
+
+
+def is_about_output(error: OSError) -> bool:
+    """Whether an error, wherever it was raised, can only say that the disk is full or takes no writing."""
+    only_of_output = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    return only_of_output or "No space left on device" in str(error)  # HDF5 says it in words

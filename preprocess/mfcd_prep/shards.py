@@ -19,7 +19,8 @@ from mfcd_core.store.partition import partition
 from mfcd_core.store.writer import ShardWriter
 from mfcd_prep.decode import DECODERS
 from mfcd_prep.gops import GopTracer, iter_gops
-from mfcd_prep.jobs import is_about_output
+from mfcd_prep.output import is_about_output
+from mfcd_prep.process import Deadline
 from mfcd_prep.transcode import hash_file
 from mfcd_prep.workers import hard_limit
 from mfcd_prep.workspace import file_stat, own_folder, parse_stat
@@ -202,7 +203,9 @@ class ShardWorker:
         path, num_frames = self.encoded / video.path, 0
         if hash_file(path, xxhash.xxh3_64()) != video.checksum:
             raise VideoError("other bytes than the manifest recorded; run mfcd-prep encode again")
+        deadline = Deadline.after(self.timeout_seconds)
         for real_frames in iter_gops(path, self.settings, tracer):
+            deadline.check()
             writer.add_gop(tracer.arrays)
             num_frames += real_frames
         if num_frames == 0:

@@ -18,10 +18,11 @@ from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.store import Store
 from mfcd_core.store.index import INDEX
 from mfcd_core.store.settings import StoreSettings
-from mfcd_prep.bitstream import check_gop_grid, probe, read_picture_types
+from mfcd_prep.bitstream import check_gop_grid, read_picture_types
 from mfcd_prep.decode import iter_frames
 from mfcd_prep.gops import GopTracer
 from mfcd_prep.show import ShownGop, steps_of_blocks, steps_of_motion
+from mfcd_prep.source import probe
 from mfcd_prep.transcode import EncodeSettings, Transcoder
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _encode(path: Path, scratch: Path) -> tuple[Path, int | None, str]:
     video = Video("video", source.name, None)
     record = Transcoder(source.parent, scratch, scratch, settings).transcode(video)
     if record.status != "ok":
-        raise VideoError(record.reason)
+        raise VideoError(record.reason or "cannot be encoded", record.problem)
     if record.damage:
         warn(f"{path.name} is damaged: {record.damage}")
     size = "x".join(map(str, settings.size))

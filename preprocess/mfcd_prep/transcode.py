@@ -158,20 +158,7 @@ class _Attempt:
         return settings.tail == "pad" or (settings.tail == "auto" and num_frames < settings.gop_size)
 
     def _command(self, info: SourceInfo, target: Path, num_padding: int) -> EncodeCommand:
-        settings = self.job.settings
-        return EncodeCommand(
-            source=self.source,
-            target=target,
-            track_index=info.track_index,
-            size=settings.size,
-            gop_size=settings.gop_size,
-            quality=settings.quality,
-            source_fps=info.fps,
-            fps=settings.fps,
-            in_matrix=info.matrix_read_as,
-            first_filters=info.first_filters,
-            num_padding=num_padding,
-        )
+        return encode_command(self.source, info, target, self.job.settings, num_padding)
 
     def _encode(self, record: VideoRecord, command: EncodeCommand) -> tuple[VideoRecord, int]:
         """Run ffmpeg; return what it said of the source and the number of frames that it wrote."""
@@ -226,6 +213,25 @@ class _Attempt:
             record = replace(record, status="ok", bytes=path.stat().st_size, xxh3_64=hash_file(path, xxhash.xxh3_64()))
             publish(path, target)
         return record
+
+
+def encode_command(
+    source: Path, info: SourceInfo, target: Path, settings: EncodeSettings, num_padding: int = 0
+) -> EncodeCommand:
+    """The one command by which a source of `info` becomes `target`."""
+    return EncodeCommand(
+        source=source,
+        target=target,
+        track_index=info.track_index,
+        size=settings.size,
+        gop_size=settings.gop_size,
+        quality=settings.quality,
+        source_fps=info.fps,
+        fps=settings.fps,
+        in_matrix=info.matrix_read_as,
+        first_filters=info.first_filters,
+        num_padding=num_padding,
+    )
 
 
 def hash_file(path: Path, digest: xxhash.xxh3_64 | xxhash.xxh3_128) -> str:

@@ -161,7 +161,9 @@ def test_a_size_change_in_the_middle_keeps_both_halves(odd: Path, real_clips: Pa
 
 
 def test_every_command_and_option_explains_itself() -> None:
-    for command in cli.cli.commands.values():
+    for name in cli.COMMANDS:
+        command = cli.cli.get_command(click.Context(cli.cli), name)
+        assert command is not None
         assert command.help, command.name
         options = [param for param in command.params if isinstance(param, click.Option)]
         assert all(option.help for option in options), command.name
