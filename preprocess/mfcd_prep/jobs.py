@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -86,7 +87,7 @@ def _attempt(worker: Callable[[Task], Result], task: Task) -> Attempt[Result]:
         return Killed(_one_line(error))
     except OSError as error:
         if is_about_output(error):
-            raise output_error(error.filename or "the output folder", error.strerror or _one_line(error)) from None
+            raise output_error(error.filename or "the output folder", os.strerror(error.errno or 0)) from None
         return Lost(_reason(error))
     except Exception as error:  # noqa: BLE001, a task costs itself
         return Lost(_reason(error))

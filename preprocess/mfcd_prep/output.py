@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -50,10 +51,9 @@ def output_faults(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FAULTS:
             raise
-        raise output_error(folder, error.strerror or str(error)) from None
+        raise output_error(folder, os.strerror(error.errno)) from None
 
 
 def is_about_output(error: OSError) -> bool:
     """Whether an error, wherever it was raised, can only say that the disk is full or takes no writing."""
-    only_of_output = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-    return only_of_output or "No space left on device" in str(error)  # HDF5 says it in words
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

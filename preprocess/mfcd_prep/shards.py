@@ -19,7 +19,7 @@ from mfcd_core.store.partition import partition
 from mfcd_core.store.writer import ShardWriter
 from mfcd_prep.decode import DECODERS
 from mfcd_prep.gops import GopTracer, iter_gops
-from mfcd_prep.output import is_about_output
+from mfcd_prep.output import is_about_output, output_faults
 from mfcd_prep.process import Deadline
 from mfcd_prep.transcode import hash_file
 from mfcd_prep.workers import hard_limit
@@ -177,14 +177,19 @@ class ShardWorker:
             writer, tracer = ShardWriter(self.settings, Path(folder)), GopTracer(self.settings)
             tried = (self._try_video(video, writer, tracer) for video in task.videos)
             failures = tuple(failure for failure in tried if failure is not None)
-            unfinished = Path(folder, task.name)
-            if writer.write(unfinished) == 0:
-                return ShardRecord(task.name, task.key, None, "", failures, self.timeout_seconds)
-            made, checksum = file_stat(unfinished), file_checksum(unfinished)
-            target = waiting_path(self.store, task.key)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            publish(unfinished, target)
-        return ShardRecord(task.name, task.key, made, checksum, failures, self.timeout_seconds)
+            with output_faults(self.store):
+                file, checksum = self._write(task, writer, Path(folder, task.name))
+        return ShardRecord(task.name, task.key, file, checksum, failures, self.timeout_seconds)
+
+    def _write(self, task: ShardTask, writer: ShardWriter, unfinished: Path) -> tuple[FileStat | None, str]:
+        """Put the shard under its key; returns its size and time, None where no video is left, and its checksum."""
+        if writer.write(unfinished) == 0:
+            return None, ""
+        file, checksum = file_stat(unfinished), file_checksum(unfinished)
+        target = waiting_path(self.store, task.key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        publish(unfinished, target)
+        return file, checksum
 
     def _try_video(self, video: EncodedVideo, writer: ShardWriter, tracer: GopTracer) -> VideoFailure | None:
         try:

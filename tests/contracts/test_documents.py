@@ -6,9 +6,11 @@ import re
 import shutil
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
+from mfcd_core.bench import cli as bench
 from mfcd_core.store import Store
 from mfcd_prep.cli import cli as prep
 from mfcd_train.config import load_recipe
@@ -42,13 +44,17 @@ def test_store_is_read_as_documented(demo: Path, tmp_path: Path, monkeypatch: py
     assert np.array_equal(ours_of_readme["frames"], expected.rebuild_frames())
 
 
+def subcommand(group: click.Command, name: str) -> click.Command | None:
+    return group.get_command(click.Context(group), name) if isinstance(group, click.Group) else None
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_commands_in_documents_exist(document: Path) -> None:
     text = document.read_text("utf-8")
     for words in re.findall(r"^ {4}(mfcd-[a-z]+.*(?:\\\n.*)*)", text, re.MULTILINE):
         program, *rest = words.replace("\\\n", " ").split()
-        group = {"mfcd-prep": prep, "mfcd-eval": evaluate, "mfcd-train": train}[program]
-        command = getattr(group, "commands", {}).get(rest[0], getattr(group, "commands", {}).get("accuracy", group))
+        group = {"mfcd-prep": prep, "mfcd-eval": evaluate, "mfcd-train": train, "mfcd-bench": bench}[program]
+        command = subcommand(group, rest[0]) or subcommand(group, "accuracy") or group
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in rest if word.startswith("--")} <= known, words
 

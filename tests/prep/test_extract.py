@@ -281,7 +281,10 @@ def test_a_flat_folder_gives_a_store_without_splits(
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"path,split\njump/a,train\njump/a,test\n", "in train and in test"), (b"path,split\ncaf\xe9,test\n", "UTF-8")],
+    [
+        (b"path,split\njump/a,train\njump/a,test\n", "in train and in test"),
+        (b"path,split\ncaf\xe9,test\n", "no entry of the splits matches"),
+    ],
 )
 def test_wrong_splits_are_refused_before_any_work(encoded: Path, tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "wrong.csv").write_bytes(content)

@@ -118,7 +118,5 @@ def test_a_full_disk_is_said_with_the_folder(tmp_path: Path, monkeypatch: pytest
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "write", full)
-    with pytest.raises(
-        OutputError, match=r"cannot write to .* \(No space left on device\): free some space"
-    ):
+    with pytest.raises(OutputError, match=r"cannot write to .* \(No space left on device\): free some space"):
         Journal(tmp_path).append({"id": "a"})

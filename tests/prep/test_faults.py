@@ -1,0 +1,162 @@
+"""What is at fault is the machine: full disks, read-only folders, lost mounts, ffmpeg shot down, hanging code."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from encoding import SMALL, outputs
+from tiny_videos import cut_frames, write_video
+
+from mfcd_prep import workers as workers_module
+from mfcd_prep.encode import encode_videos
+from mfcd_prep.extract import ExtractOptions, extract_videos
+from mfcd_prep.jobs import Done, Lost, run_tasks
+from mfcd_prep.workers import OnThisMachine, hard_limit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mfcd_prep.jobs import Outcome
+
+PROGRAM = f"{sys.executable} -c 'from mfcd_prep.cli import main; main()'"
+OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve videos that compress badly."""
+    folder = tmp_path_factory.mktemp("faults") / "s"
+    for number in range(12):
+        write_video(folder / "run" / f"{number:02}.mp4", cut_frames(24, every=1, height=128, width=128))
+    return folder
+
+
+def run_script(script: str) -> list[str]:
+    """Run a shell script that may mount file systems of its own; returns its standard output and error by lines."""
+    if subprocess.run([*OWN_MOUNTS, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mounts in a name space of one's own are not permitted here")
+    done = subprocess.run([*OWN_MOUNTS, "sh", "-c", script], capture_output=True, text=True, check=False)
+    return (done.stdout + done.stderr).splitlines()
+
+
+@pytest.mark.slow
+def test_encode_goes_on_when_a_full_disk_has_room_again(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    said = run_script(f"""
+        cd {tmp_path} && mount -t tmpfs -o size=200k none disk
+        {PROGRAM} encode {source} disk/e --size 128x128 --jobs 2; echo status $?
+        ls disk/e/manifest.jsonl
+        mount -o remount,size=100m disk
+        {PROGRAM} encode {source} disk/e --size 128x128 --jobs 2; echo status $?
+        cp -r disk/e kept""")
+    assert [line for line in said if line.startswith("status")] == ["status 2", "status 0"]
+    (error,) = (line for line in said if line.startswith("error:"))
+    assert "(No space left on device): free some space, then run again" in error
+    assert any("manifest.jsonl" in line and "No such file" in line for line in said)
+    assert not any("Traceback" in line for line in said)
+    encode_videos(source, tmp_path / "undisturbed", type(SMALL)(size=(128, 128)))
+    assert outputs(tmp_path / "kept") == outputs(tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+def test_extract_goes_on_when_a_full_disk_has_room_again(source: Path, tmp_path: Path) -> None:
+    encode_videos(source, tmp_path / "e", type(SMALL)(size=(128, 128)))
+    (tmp_path / "disk").mkdir()
+    said = run_script(f"""
+        cd {tmp_path} && mount -t tmpfs -o size=1200k none disk
+        {PROGRAM} extract e disk/store --shard-gops 2 --jobs 2; echo status $?
+        mount -o remount,size=100m disk
+        {PROGRAM} extract e disk/store --shard-gops 2 --jobs 2; echo status $?
+        cp -r disk/store kept""")
+    assert [line for line in said if line.startswith("status")] == ["status 2", "status 0"]
+    (error,) = (line for line in said if line.startswith("error:"))
+    assert "No space left on device" in error
+    assert "free some space, then run again" in error
+    extract_videos(tmp_path / "e", tmp_path / "undisturbed", ExtractOptions(shard_gops=2))
+    names = {path.name for path in (tmp_path / "undisturbed").iterdir() if path.is_file()}
+    assert names == {path.name for path in (tmp_path / "kept").iterdir() if path.is_file()}
+    for name in names:
+        assert (tmp_path / "kept" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["encode", "extract"])
+def test_a_read_only_output_is_one_line(source: Path, tmp_path: Path, command: str) -> None:
+    if command == "extract":
+        source = encode_videos(source, tmp_path / "e", SMALL) and tmp_path / "e"
+    (tmp_path / "disk").mkdir()
+    said = run_script(f"""
+        cd {tmp_path} && mount -t tmpfs none disk && mkdir disk/out && mount -o remount,ro disk
+        {PROGRAM} {command} {source} disk/out; echo status $?""")
+    assert [line for line in said if line.startswith("status")] == ["status 2"]
+    (error,) = (line for line in said if line.startswith("error:"))
+    assert "Read-only file system" in error
+    assert not any("Traceback" in line for line in said)
+
+
+@pytest.mark.slow
+def test_a_source_that_vanishes_stops_the_run_and_the_next_one_ends_it(source: Path, tmp_path: Path) -> None:
+    mount = shutil.copytree(source, tmp_path / "mount")
+    command = [sys.executable, "-c", "from mfcd_prep.cli import main; main()", "encode", mount, tmp_path / "e"]
+    with subprocess.Popen([*command, "--jobs", "1"], stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob("e/run/*.mp4")):
+            time.sleep(0.005)
+        mount.rename(tmp_path / "away")
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert process.wait() == 2
+    assert f"error: {mount} has vanished (a lost mount?): bring it back, then run the same command" in said
+    (tmp_path / "away").rename(mount)
+    assert subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
+    assert len(list(tmp_path.glob("e/run/*.mp4"))) == 12
+
+
+def test_an_ffmpeg_that_is_shot_once_is_tried_again_alone(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mfcd_prep.ffmpeg import ffmpeg_binary
+
+    real = ffmpeg_binary()
+    fake = tmp_path / "ffmpeg.sh"
+    shot = f"[ $1 = -version ] || [ -e {tmp_path}/shot ] || {{ touch {tmp_path}/shot; kill -9 $$; }}"
+    fake.write_text(f'#!/bin/sh\n{shot}\nexec "{real}" "$@"\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("MFCD_FFMPEG", str(fake))
+    ffmpeg_binary.cache_clear()
+    try:
+        summary = encode_videos(source, tmp_path / "e", SMALL, limit=3)
+    finally:
+        ffmpeg_binary.cache_clear()
+    assert (tmp_path / "shot").exists()
+    assert (summary.num_encoded, summary.failures) == (3, ())
+
+
+def test_code_that_hangs_beyond_its_limit_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a decoder in an endless loop: no exception gets in."""
+
+    def worker(task: int) -> int:
+        workers_module.GRACE_SECONDS = 0.1
+        with hard_limit(0.2):
+            if task == 1:
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+                time.sleep(3600)
+        return task
+
+    outcomes: dict[int, Outcome[int]] = {}
+    run_tasks(range(3), worker, OnThisMachine(2), outcomes.__setitem__)
+    assert outcomes.pop(1) == Lost(
+        "hung beyond --timeout twice, in code that cannot be interrupted: raise --timeout", "timeout"
+    )
+    assert outcomes == {0: Done(0), 2: Done(2)}
+
+
+def test_there_is_no_hard_limit_in_the_process_of_the_user() -> None:
+    with hard_limit(0.0):
+        assert os.getpid()
