@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mfcd_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 # fmt: off
 VIDEO_EXTENSIONS = frozenset((
@@ -42,6 +42,7 @@ class Catalog:
     root: Path
     videos: tuple[Video, ...]
     ignored: Mapping[str, int] = field(default_factory=dict)
+    unmatched: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -52,7 +53,7 @@ class Catalog:
         return Catalog(self.root, tuple(v for v in self.videos if v.id in wanted), self.ignored)
 
 
-def read_catalog(source: Path, videos_list: Path | None = None) -> Catalog:
+def read_catalog(source: Path, lists: Sequence[Path] = ()) -> Catalog:
     """Find the videos of the folder SOURCE, or those of a list of `path label` lines.
 
     Raises:
@@ -61,8 +62,8 @@ def read_catalog(source: Path, videos_list: Path | None = None) -> Catalog:
     if not source.is_dir():
         raise UsageError(f"{source} is not a folder: give the folder that holds the videos")
     root = Path(os.path.realpath(source))
-    if videos_list is not None:
-        return _catalog_of(root, parse_videos_list(videos_list.read_text("utf-8"), root), Counter())
+    if lists:
+        return _catalog_of(root, parse_videos_list(lists[0].read_text("utf-8"), root), Counter())
     ignored: Counter[str] = Counter()
     paths = list(_iter_video_paths(root, ignored))
     return _catalog_of(root, (_video(path, _label_of(path)) for path in paths), ignored)

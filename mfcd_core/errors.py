@@ -29,6 +29,10 @@ class OutputError(MfcdError):
     """Results cannot be written (full disk, read-only or vanished folder): no task can come to its end."""
 
 
+class SourceError(MfcdError):
+    """What is to be read has vanished as a whole, as a lost mount does: no task can come to its end."""
+
+
 class StoreError(MfcdError):
     """A store is missing, of another version, or inconsistent."""
 

@@ -53,8 +53,9 @@ def num_decoded(path: Path) -> int:
 
 def left_over(encoded: Path) -> list[Path]:
     """Files of ENCODED that are neither videos nor records."""
-    known = {"manifest.jsonl", "encode.jsonl"}
-    return [path for path in encoded.rglob("*") if path.is_file() and path.suffix != ".mp4" and path.name not in known]
+    known = {"manifest.jsonl", "failures.csv"}
+    files = [path for path in encoded.rglob("*") if path.is_file() and path.parent.name != "encode"]
+    return [path for path in files if path.suffix != ".mp4" and path.name not in known]
 
 
 def outputs(encoded: Path) -> dict[str, bytes]:

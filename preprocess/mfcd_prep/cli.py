@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,15 @@ import click
 
 from mfcd_core.console import main_of, print_json, say
 from mfcd_prep.encode import encode_videos, plan_videos
-from mfcd_prep.options import jobs_option, json_option, list_pairs, printable
+from mfcd_prep.manifest import MANIFEST_NAME
+from mfcd_prep.options import MAX_LISTED, batch_options, jobs_option, json_option, list_pairs, say_counts, workers_of
 from mfcd_prep.sample import write_samples
 from mfcd_prep.store_cli import extract, info, verify
 from mfcd_prep.transcode import TAILS, EncodeSettings
 
 if TYPE_CHECKING:
     from mfcd_prep.encode import EncodePlan, EncodeSummary
+    from mfcd_prep.part import Part
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -70,9 +73,11 @@ def sample(
 @click.argument("encoded", type=click.Path(path_type=Path))
 @click.option(
     "--videos",
-    "videos_list",
+    "lists",
+    multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Only the videos of this list: lines of `path label`, paths relative to SOURCE; or an official split file.",
+    help="Only the videos of this list: lines of `path label`, paths relative to SOURCE; or a split file as published "
+    "(UCF101, HMDB51, Kinetics). May be given often.",
 )
 @click.option(
     "--size", type=parse_size, metavar="WxH", default="256x256", help="Width and height of the encoded frames, pixels."
@@ -88,26 +93,25 @@ def sample(
 )
 @click.option("--strict", is_flag=True, help="A damaged video counts as failed, even where it decodes.")
 @click.option("--limit", type=click.IntRange(min=1), default=None, help="Only the first N videos, by id.")
-@click.option(
-    "--timeout", "timeout_seconds", type=click.FloatRange(min=0, min_open=True), help="Seconds a video may take."
-)
-@click.option("--dry-run", is_flag=True, help="Say what would be done and why; change nothing.")
-@jobs_option
-@json_option
+@click.option("--prune", is_flag=True, help="Remove the outputs whose source is gone from SOURCE.")
+@batch_options
 def encode(  # noqa: PLR0913, one argument an option
     source: Path,
     encoded: Path,
     *,
-    videos_list: Path | None,
+    lists: tuple[Path, ...],
     size: tuple[int, int],
     gop_size: int,
     quality: int,
     fps: Fraction | None,
     tail: str,
     limit: int | None,
-    timeout_seconds: float | None,
-    jobs: int,
     strict: bool,
+    prune: bool,
+    jobs: int,
+    address: str | None,
+    part: Part,
+    timeout_seconds: float | None,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -119,42 +123,59 @@ def encode(  # noqa: PLR0913, one argument an option
     """
     settings = EncodeSettings(size, gop_size, quality, fps, tail, strict)
     if dry_run:
-        return _show_plan(plan_videos(source, encoded, settings, videos_list, limit), as_json=as_json)
+        plan = plan_videos(source, encoded, settings, lists, limit=limit, part=part, timeout_seconds=timeout_seconds)
+        return _show_plan(plan, as_json=as_json)
     summary = encode_videos(
         source,
         encoded,
         settings,
-        videos_list=videos_list,
+        lists,
         limit=limit,
-        jobs=jobs,
+        part=part,
+        workers=workers_of(jobs, address),
         timeout_seconds=timeout_seconds,
+        prune=prune,
     )
     if as_json:
-        print_json(asdict(summary) | {"exit_status": summary.exit_status})
-    _show_summary(summary, encoded)
+        print_json(asdict(summary) | {"failures": _rows(summary), "exit_status": summary.exit_status})
+    _show_summary(summary, encoded, part)
     return summary.exit_status
+
+
+def _rows(summary: EncodeSummary) -> list[dict[str, str]]:
+    return [failure._asdict() for failure in summary.failures]
 
 
 def _show_plan(plan: EncodePlan, *, as_json: bool) -> int:
     if as_json:
-        todo = [{"id": todo.video.id, "why": todo.why} for todo in plan.todo]
-        print_json({"todo": todo, "unchanged": len(plan.kept), "ignored": dict(plan.catalog.ignored)})
-    say(f"would encode {len(plan.todo)} videos, {len(plan.kept)} stand as they are")
-    for why, number in plan.reasons.items():
-        say(f"{number:8d} {why}")
-    list_pairs("would encode", [(todo.video.id, todo.why) for todo in plan.todo])
+        todo = [{"id": todo.video.id, "why": todo.why} for todo in plan.iter_todo()]
+        facts = {"todo": todo, "unchanged": plan.num_standing, "vanished": plan.vanished}
+        print_json(facts | {"ignored": dict(plan.catalog.ignored), "unmatched": plan.catalog.unmatched})
+    say(f"would encode {int(plan.todo.sum())} videos, {plan.num_standing} stand as they are")
+    say_counts(plan.reasons)
+    first = [(todo.video.id, todo.why) for todo in islice(plan.iter_todo(), MAX_LISTED)]
+    list_pairs("would encode", first)
+    if plan.todo.sum() > len(first):
+        say(f"would encode: {int(plan.todo.sum()) - len(first)} more: --json lists them")
+    list_pairs("its source is gone, --prune would remove it", [(video_id, "output") for video_id in plan.vanished])
     return 0
 
 
-def _show_summary(summary: EncodeSummary, encoded: Path) -> None:
-    list_pairs("damaged, but kept", summary.damaged)
-    list_pairs("failed", summary.failures)
-    say(f"{summary.num_encoded:8d} encoded")
-    say(f"{summary.num_unchanged:8d} unchanged")
-    say(f"{len(summary.failures):8d} failed")
-    for reason, number in sorted(summary.ignored.items()):
-        say(f"{number:8d} left out: {printable(reason)}")
+def _show_summary(summary: EncodeSummary, encoded: Path, part: Part) -> None:
+    list_pairs("damaged, but kept", summary.damaged, f"see {encoded / MANIFEST_NAME}")
+    list_pairs("failed", [(f.id, f.reason) for f in summary.failures], f"see {summary.failures_file}")
+    say_counts({"encoded": summary.num_encoded, "unchanged": summary.num_unchanged, "failed": len(summary.failures)})
+    say_counts({f"  {problem}: {problem}": n for problem, n in summary.problems.items()})
+    num_gone = len(summary.vanished) - len(summary.pruned)
+    say_counts({"outputs removed": len(summary.pruned), "outputs without their source: --prune removes them": num_gone})
+    say_counts({"entries of the lists name no video": len(summary.unmatched)})
+    say_counts({f"left out: {reason}": number for reason, number in sorted(summary.ignored.items())})
     say(f"{summary.num_gops} GOPs, {summary.num_frames} frames in {encoded} ({summary.seconds:.1f} s)")
+    if summary.failures_file:
+        say(f"what failed and why: {summary.failures_file}")
+    if summary.num_pending:
+        left = f"{summary.num_pending} videos are left to other parts"
+        say(f"part {part} is done; {left}: the last one writes the manifest")
 
 
 for command in (extract, verify, info):

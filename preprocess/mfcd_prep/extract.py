@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mfcd_core.atomic import PART_SUFFIX, replacing
-from mfcd_core.console import progress, warn
+from mfcd_core.console import progress
 from mfcd_core.errors import UsageError
-from mfcd_core.splits import merge_splits, parse_split_file, random_split, resolve_splits
-from mfcd_core.store.index import (
-    GOPS,
-    INDEX,
-    NO_LABEL,
-    ShardEntry,
-    StoreIndex,
-    Videos,
-    gop_place_dtype,
-    split_rows,
-    write_index,
-)
-from mfcd_core.store.layout import read_shard_file
 from mfcd_core.store.settings import StoreSettings
+from mfcd_prep.failures import FAILURES_NAME, Failure, write_failures
+from mfcd_prep.indexing import read_labelling, write_store_index
 from mfcd_prep.jobs import Done, run_tasks
-from mfcd_prep.journal import Journal, read_journal
-from mfcd_prep.shards import ShardRecord, ShardWorker, aside_folder, library_versions, plan_shards
+from mfcd_prep.journal import Journal, Records
+from mfcd_prep.part import WHOLE
+from mfcd_prep.placing import place_shards, remove_strays
+from mfcd_prep.shards import ShardRecord, ShardWorker, VideoFailure, plan_shards
 from mfcd_prep.survey import survey_encoded
+from mfcd_prep.workers import IN_THIS_PROCESS
 from mfcd_prep.workspace import own_folder, require_own_or_empty, scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mfcd_core.splits import Splits
-    from mfcd_core.store.layout import Shard
-    from mfcd_prep.jobs import Outcome
+    from mfcd_core.store.index import Videos
+    from mfcd_prep.indexing import Labelling
+    from mfcd_prep.jobs import Lost, Outcome
+    from mfcd_prep.part import Part
     from mfcd_prep.shards import ShardTask
     from mfcd_prep.survey import Survey
-
-JOURNAL_NAME = "extract.jsonl"
+    from mfcd_prep.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -59,29 +47,37 @@ class ExtractOptions:
 
 @dataclass(frozen=True)
 class ExtractPlan:
-    """What a run would do: shards to make, and records of shards that stand as they are."""
+    """What a run would do: all shards, and records of those that stand as they are, by key."""
 
     survey: Survey
     settings: StoreSettings
     tasks: tuple[ShardTask, ...]
     kept: Mapping[str, ShardRecord]
+    part: Part
+    timeout_seconds: float | None
 
     @property
     def todo(self) -> list[ShardTask]:
-        """Shards that are not there yet."""
-        return [task for task in self.tasks if task.key not in self.kept]
+        """Shards of this part that are not there yet."""
+        return [task for task in self.tasks if task.key not in self.kept and self.part.takes(task.number)]
 
 
 @dataclass(frozen=True)
 class ExtractSummary:
-    """What a run came to. failures: (id, reason); num_bytes: of all shards; seconds: wall clock."""
+    """What a run came to.
+
+    num_shards_pending: shards that other parts have still to make; while there are any, there is no index, and videos
+    and GOPs are not counted. num_bytes: of all shards. failures: sorted by id. seconds: wall clock.
+    """
 
     num_videos: int
     num_gops: int
     num_shards_made: int
     num_shards_kept: int
+    num_shards_pending: int
     num_bytes: int
-    failures: tuple[tuple[str, str], ...]
+    failures: tuple[Failure, ...]
+    failures_file: str | None
     seconds: float
 
     @property
@@ -91,45 +87,59 @@ class ExtractSummary:
 
 
 def extract_videos(
-    encoded: Path, store: Path, options: ExtractOptions, *, split_files: Sequence[Path] = (), jobs: int = 1
+    encoded: Path,
+    store: Path,
+    options: ExtractOptions,
+    *,
+    split_files: Sequence[Path] = (),
+    part: Part = WHOLE,
+    workers: Workers = IN_THIS_PROCESS,
+    timeout_seconds: float | None = None,
 ) -> ExtractSummary:
     """Extract the videos of ENCODED into STORE; a video that fails costs itself, index.json comes last.
 
-    Every shard is recorded as it comes; the same command again makes only what is missing.
+    Every shard is recorded as it comes; the same command again makes only what is missing. Of several parts, the last
+    one to finish puts the shards in place and writes the index.
 
     Raises:
         UsageError: nothing usable in ENCODED, settings that cannot be, or a split file that cannot be read.
+        OutputError, SourceError: STORE takes no more files, or ENCODED vanished; what is done is recorded.
     """
     start = time.monotonic()
-    plan = plan_extract(encoded, store, options, jobs)
-    published = _published_splits(split_files, plan.survey)
+    plan = plan_extract(encoded, store, options, part=part, workers=workers, timeout_seconds=timeout_seconds)
+    labelling = read_labelling(split_files, plan.survey)
     require_own_or_empty(store)
     with scratch_folder(store) as scratch:
-        if plan.todo:
-            (store / INDEX).unlink(missing_ok=True)  # it speaks of shards that are about to change
-        kept = _place_kept(plan, store)
-        made, lost = _make(plan, store, scratch, jobs)
-    records = [record for task in plan.tasks if (record := kept.get(task.key) or made.get(task.key))]
-    failures = sorted([*lost, *plan.survey.failures, *(f[:2] for record in records for f in record.failures)])
-    if not any(record.file for record in records):
-        first = ": ".join(failures[0])
-        raise UsageError(f"no video of {encoded} could be extracted (first {first}); run mfcd-prep encode")
-    videos = _write_index(store, plan, records, published)
-    _remove_strays(store, {record.name for record in records if record.file})
+        _make(plan, store, scratch, workers)
+        records = _read_results(plan, store)
+        num_pending = len(plan.tasks) - len(records)
+        videos = None if num_pending else _finish(plan, store, records, labelling)
+    failures = sorted([*plan.survey.failures, *_iter_failures(plan, records, everything=num_pending == 0)])
+    write_failures(store, failures)
     return ExtractSummary(
-        num_videos=len(videos),
-        num_gops=int(videos.num_gops.sum()),
-        num_shards_made=len(made),
-        num_shards_kept=len(kept),
-        num_bytes=sum(record.file.bytes for record in records if record.file),
+        num_videos=0 if videos is None else len(videos),
+        num_gops=0 if videos is None else int(videos.num_gops.sum()),
+        num_shards_made=sum(task.key in records and not records[task.key].retry for task in plan.todo),
+        num_shards_kept=len(plan.kept),
+        num_shards_pending=num_pending,
+        num_bytes=sum(record.file.bytes for record in records.values() if record.file),
         failures=tuple(failures),
+        failures_file=str(store / FAILURES_NAME) if failures else None,
         seconds=time.monotonic() - start,
     )
 
 
-def plan_extract(encoded: Path, store: Path, options: ExtractOptions, jobs: int = 1) -> ExtractPlan:
+def plan_extract(
+    encoded: Path,
+    store: Path,
+    options: ExtractOptions,
+    *,
+    part: Part = WHOLE,
+    workers: Workers = IN_THIS_PROCESS,
+    timeout_seconds: float | None = None,
+) -> ExtractPlan:
     """Find out what is to do, from the encoded videos, the options, the journal and the shards; changes nothing."""
-    survey = survey_encoded(encoded, options.tail, jobs)
+    survey = survey_encoded(encoded, options.tail, workers)
     settings = StoreSettings(
         width_px=survey.size[0],
         height_px=survey.size[1],
@@ -142,137 +152,76 @@ def plan_extract(encoded: Path, store: Path, options: ExtractOptions, jobs: int 
         encoder=survey.encoder,
     )
     tasks = tuple(plan_shards(survey, settings, options.shard_gops))
-    recorded = {key: ShardRecord.from_dict(r) for key, r in read_journal(_journal_path(store)).items()}
-    kept = {t.key: recorded[t.key] for t in tasks if t.key in recorded and recorded[t.key].still_holds(store, encoded)}
-    return ExtractPlan(survey, settings, tasks, kept)
+    recorded = _read_records(tasks, store)
+    kept = {key: record for key, record in recorded.items() if record.still_holds(store, encoded, timeout_seconds)}
+    return ExtractPlan(survey, settings, tasks, kept, part, timeout_seconds)
 
 
-def _journal_path(store: Path) -> Path:
-    return own_folder(store) / JOURNAL_NAME
+def _journal_folder(store: Path) -> Path:
+    return own_folder(store) / "extract"
 
 
-def _place_kept(plan: ExtractPlan, store: Path) -> dict[str, ShardRecord]:
-    """Rename the shards that stand under another number; returns the records as they are now.
-
-    All are set aside, then recorded, then put in place: `ShardRecord.find` knows them at every step, so no kill loses
-    one.
-    """
-    kept = {task.key: replace(plan.kept[task.key], name=task.name) for task in plan.tasks if task.key in plan.kept}
-    found = {key: path for key, record in plan.kept.items() if record.file and (path := record.find(store))}
-    moves = {key: path for key, path in found.items() if path != store / kept[key].name}
-    if not moves:
-        return kept
-    (store / INDEX).unlink(missing_ok=True)
-    aside = aside_folder(store)
-    aside.mkdir(exist_ok=True)
-    for key, path in moves.items():
-        path.rename(aside / key)
-    with Journal(_journal_path(store)) as journal:
-        for key in moves:
-            journal.append(kept[key].to_dict())
-    for key in moves:
-        (aside / key).rename(store / kept[key].name)
-    return kept
+def _read_records(tasks: Sequence[ShardTask], store: Path) -> dict[str, ShardRecord]:
+    """What the journal has of these shards now, by key."""
+    with Records(_journal_folder(store)) as records:
+        found = {task.key: records.find(task.key) for task in tasks}
+    return {key: ShardRecord.from_dict(values) for key, values in found.items() if values is not None}
 
 
-def _make(
-    plan: ExtractPlan, store: Path, scratch: Path, jobs: int
-) -> tuple[dict[str, ShardRecord], list[tuple[str, str]]]:
-    """Make what is to do; returns the new records by key, and (id, reason) of videos whose shard was lost."""
-    made: dict[str, ShardRecord] = {}
-    lost: list[tuple[str, str]] = []
+def _make(plan: ExtractPlan, store: Path, scratch: Path, workers: Workers) -> None:
+    num_failed = 0
     total = sum(task.num_gops for task in plan.todo)
-    with Journal(_journal_path(store)) as journal, progress("extract", total, "GOPs") as advance:
+    with Journal(_journal_folder(store)) as journal, progress("extract", total, "GOPs") as advance:
 
         def on_result(task: ShardTask, outcome: Outcome[ShardRecord]) -> None:
-            if isinstance(outcome, Done):
-                made[task.key] = outcome.value
-                journal.append(outcome.value.to_dict())
-            else:  # no verdict on the videos: not recorded, so that the next run tries again
-                lost.extend((video.id, f"{task.name}: {outcome.reason}") for video in task.videos)
-            num_failed = len(lost) + sum(len(record.failures) for record in made.values())
+            nonlocal num_failed
+            record = outcome.value if isinstance(outcome, Done) else _lost(task, outcome)
+            journal.append(record.to_dict())
+            num_failed += len(record.failures)
             advance(task.num_gops, f"{num_failed} failed")
 
-        worker = ShardWorker(plan.survey.folder, store, scratch, plan.settings)
-        run_tasks(plan.todo, worker, jobs, on_result)
-    return made, lost
+        worker = ShardWorker(plan.survey.folder, store, scratch, plan.settings, plan.timeout_seconds)
+        run_tasks(plan.todo, worker, workers, on_result)
 
 
-def _write_index(store: Path, plan: ExtractPlan, records: Sequence[ShardRecord], published: Splits | None) -> Videos:
-    """Write gops.npy, then videos.npz and index.json, from the tables of the shards."""
-    present = [record for record in records if record.file]
-    shards = [read_shard_file(store / record.name) for record in present]
-    videos = _videos_of(shards, plan.survey)
-    _write_places(store / GOPS, shards)
-    entries = tuple(
-        ShardEntry(record.name, record.file.bytes, record.checksum, len(shard.videos), len(shard.gops))
-        for record, shard in zip(present, shards, strict=True)
-        if record.file
-    )
-    splits = split_rows(videos, _drawn_splits(videos, plan.survey) if published is None else published)
-    write_index(store, StoreIndex(plan.settings, plan.survey.classes, entries, videos, splits, library_versions()))
+def _lost(task: ShardTask, outcome: Lost) -> ShardRecord:
+    """No verdict on the videos: the next run tries again."""
+    reason = f"{task.name}: {outcome.reason}"
+    failures = tuple(VideoFailure(video.id, outcome.problem, reason, video.path, None) for video in task.videos)
+    return ShardRecord(task.name, task.key, None, "", failures, retry=outcome.reason)
+
+
+def _read_results(plan: ExtractPlan, store: Path) -> dict[str, ShardRecord]:
+    """The shards that have a result by now, of this run or of another part, by key."""
+    mine = {task.key for task in plan.todo}
+    return {
+        key: record
+        for key, record in _read_records(plan.tasks, store).items()
+        if key in mine
+        or key in plan.kept
+        or record.retry
+        or record.still_holds(store, plan.survey.folder, plan.timeout_seconds)
+    }
+
+
+def _iter_failures(plan: ExtractPlan, records: Mapping[str, ShardRecord], *, everything: bool) -> Iterator[Failure]:
+    for task in plan.tasks:
+        if task.key in records and (everything or plan.part.takes(task.number)):
+            for failure in records[task.key].failures:
+                yield Failure(failure.id, failure.problem, failure.reason)
+
+
+def _finish(plan: ExtractPlan, store: Path, records: Mapping[str, ShardRecord], labelling: Labelling) -> Videos:
+    """Every shard has its result: put them in place, write the index, remove what it does not name."""
+    present = [(task, records[task.key]) for task in plan.tasks if records[task.key].file]
+    if not present:
+        first = next(_iter_failures(plan, records, everything=True))
+        raise UsageError(
+            f"no video of {plan.survey.folder} could be extracted (first {first.id}: {first.reason}); "
+            "run mfcd-prep encode"
+        )
+    with Journal(_journal_folder(store)) as journal:
+        place_shards(store, present, journal)
+    videos = write_store_index(store, plan.survey, plan.settings, present, labelling)
+    remove_strays(store, {task.name for task, _ in present})
     return videos
-
-
-def _remove_strays(store: Path, names: set[str]) -> None:
-    """Remove shards that the index does not name, and what a killed run left."""
-    shutil.rmtree(aside_folder(store), ignore_errors=True)
-    for path in (*store.glob("shard-*.h5"), *store.glob(f".*{PART_SUFFIX}")):
-        if path.name not in names:
-            path.unlink()
-
-
-def _videos_of(shards: Sequence[Shard], survey: Survey) -> Videos:
-    label_of = {video.id: video.label for video in survey.videos}
-    row_of = {label: row for row, label in enumerate(survey.classes)}
-    ids = [video_id for shard in shards for video_id in shard.ids]
-    labels = [label_of[video_id] for video_id in ids]
-    return Videos(
-        ids=np.array(ids, np.dtypes.StringDType()),
-        labels=np.array([NO_LABEL if label is None else row_of[label] for label in labels], np.int32),
-        num_gops=np.concatenate([shard.videos["num_gops"] for shard in shards]).astype(np.int64),
-        num_frames=np.concatenate([shard.videos["num_frames"] for shard in shards]).astype(np.int64),
-    )
-
-
-def _write_places(path: Path, shards: Sequence[Shard]) -> None:
-    dtype = gop_place_dtype(len(shards[0].settings.stored_arrays()))
-    with replacing(path) as part, part.open("wb") as file:
-        places = np.zeros(sum(len(shard.gops) for shard in shards), dtype)
-        places["shard"] = np.repeat(np.arange(len(shards)), [len(shard.gops) for shard in shards])
-        for column in ("offset", "sizes"):
-            places[column] = np.concatenate([shard.gops[column] for shard in shards])
-        np.save(file, places, allow_pickle=False)
-
-
-def _published_splits(split_files: Sequence[Path], survey: Survey) -> Splits | None:
-    """The splits of these files, by video ids; None where there are none."""
-    published = merge_splits(parse_split_file(path.name, _read_text(path)) for path in split_files)
-    if not published:
-        return None
-    resolved = resolve_splits(published, [video.id for video in survey.videos])
-    if resolved.unmatched:
-        first = resolved.unmatched[0]
-        warn(f"{len(resolved.unmatched)} entries of the splits match no video, the first is {first!r}")
-    if published and not resolved.splits:
-        raise UsageError(f"no entry of the splits matches a video: expected paths such as {survey.videos[0].id!r}")
-    return resolved.splits
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read ({error}): expected a split file, text in UTF-8") from None
-
-
-def _drawn_splits(videos: Videos, survey: Survey) -> Splits:
-    """A seeded draw of 80/20 a class among the labelled videos."""
-    labelled = np.flatnonzero(videos.labels != NO_LABEL)
-    if not len(labelled):
-        warn("no labels: files directly in the folder; the store can be read, but not trained on")
-        return {}
-    warn("no --splits: 80/20 a class are drawn by a seeded hash, split `random`")
-    return random_split(
-        [str(videos.ids[row]) for row in labelled], [survey.classes[videos.labels[row]] for row in labelled]
-    )

@@ -1,33 +1,32 @@
-"""The engine under every batch: many tasks over several processes, where a task that fails costs itself alone."""
+"""The engine under every batch: many tasks over many processes, where a task that fails costs itself alone."""
 
 from __future__ import annotations
 
-import os
+import errno
 import re
-import signal
-import threading
-import time
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from joblib.externals.loky import ProcessPoolExecutor
-
-from mfcd_core.errors import MfcdError
+from mfcd_core.errors import KilledError, MfcdError, OutputError, SourceError
+from mfcd_prep.workers import TIMED_OUT_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Executor
 
+    from mfcd_prep.workers import Workers
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-IN_FLIGHT_PER_JOB = 2
-PARENT_CHECK_SECONDS = 1.0
+WATCH_SECONDS = 5.0
 EXIT_CODE = re.compile(r"\{(\w+)\((-?\d+)\)")
+STOPS_THE_RUN = (OutputError, SourceError)
+OUTPUT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -39,148 +38,137 @@ class Done(Generic[Result]):
 
 @dataclass(frozen=True)
 class Lost:
-    """A task raised, or killed its process twice; `reason` is one line."""
+    """A task raised, or its process was killed twice; `reason` is one line, `problem` its class."""
+
+    reason: str
+    problem: str = "error"
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A process of the task was killed: it is to run once more, alone."""
 
     reason: str
 
 
 Outcome = Done[Result] | Lost
+Attempt = Done[Result] | Lost | Killed
 
 
 def run_tasks(
     tasks: Iterable[Task],
     worker: Callable[[Task], Result],
-    jobs: int,
+    workers: Workers,
     on_result: Callable[[Task, Outcome[Result]], None],
 ) -> None:
     """Run `worker` on every task and report each outcome once, in this process, in no fixed order.
 
-    `jobs` = 1 runs in this process; more need a worker and tasks that pickle. Tasks are drawn as they are needed.
-    When a process dies, the tasks that were under way run once more, each alone; one that kills its process again
-    is Lost. KeyboardInterrupt, or an exception of `on_result`, stops every process and passes on.
+    Tasks are drawn as they are needed. A task whose process is killed, and every task that goes down with it, runs
+    once more, alone; one that is killed again is Lost. KeyboardInterrupt, or an exception of `on_result`, stops
+    everything and passes on.
+
+    Raises:
+        OutputError, SourceError: raised by a task, that no other could succeed either.
     """
     attempt = partial(_attempt, worker)
     remaining = iter(tasks)
-    if jobs == 1:
-        for task in remaining:
-            on_result(task, attempt(task))
-        return
-    while suspects := _run_until_crash(remaining, attempt, jobs, on_result):
+    while suspects := _run_until_crash(remaining, attempt, workers, on_result):
         for task in suspects:
-            on_result(task, _attempt_alone(attempt, task))
+            on_result(task, _attempt_alone(attempt, task, workers))
 
 
-def _attempt(worker: Callable[[Task], Result], task: Task) -> Outcome[Result]:
+def _attempt(worker: Callable[[Task], Result], task: Task) -> Attempt[Result]:
     try:
         return Done(worker(task))
+    except STOPS_THE_RUN:
+        raise
+    except KilledError as error:
+        return Killed(_one_line(error))
+    except OSError as error:
+        if is_about_output(error):
+            raise OutputError(f"{_one_line(error)}: make room or mend the folder, then run the same command") from None
+        return Lost(_reason(error))
     except Exception as error:  # noqa: BLE001, a task costs itself
         return Lost(_reason(error))
 
 
-def _attempt_alone(attempt: Callable[[Task], Outcome[Result]], task: Task) -> Outcome[Result]:
-    with _pool(1) as pool:
-        return _outcome(_submit(pool, attempt, task))
+def is_about_output(error: OSError) -> bool:
+    """Whether an error says that the disk is full or takes no writing."""
+    return error.errno in OUTPUT_ERRNOS or "No space left on device" in str(error)
 
 
 def _run_until_crash(
     remaining: Iterator[Task],
-    attempt: Callable[[Task], Outcome[Result]],
-    jobs: int,
+    attempt: Callable[[Task], Attempt[Result]],
+    workers: Workers,
     on_result: Callable[[Task, Outcome[Result]], None],
 ) -> list[Task]:
-    """Work through `remaining`; when a process dies, return the tasks that were under way."""
-    running: dict[Future[Outcome[Result]], Task] = {}
-    with _pool(jobs) as pool:
+    """Work through `remaining`, or until the pool breaks; return the tasks that are to run once more."""
+    running: dict[Future[Attempt[Result]], Task] = {}
+    suspects: list[Task] = []
+    with workers.pool() as pool:
         while True:
-            while len(running) < jobs * IN_FLIGHT_PER_JOB and (drawn := list(_draw(remaining))):
-                running[_submit(pool, attempt, drawn[0])] = drawn[0]
+            for task in islice(remaining, max(workers.num_slots - len(running), 0)):
+                running[_submit(pool, attempt, task)] = task
             if not running:
-                return []
-            finished = wait(running, return_when=FIRST_COMPLETED).done
-            if any(map(_is_crash, finished)):
-                return _settle(running, on_result)
-            for future in finished:
-                on_result(running.pop(future), _outcome(future))
+                return suspects
+            finished = wait(running, WATCH_SECONDS, FIRST_COMPLETED).done
+            workers.watch()
+            broken = workers.breaks and any(workers.is_crash(future.exception()) for future in finished)
+            for future in wait(running).done if broken else finished:
+                task, outcome = running.pop(future), _outcome(future, workers)
+                if isinstance(outcome, Killed):
+                    suspects.append(task)
+                else:
+                    on_result(task, outcome)
+            if broken:
+                return suspects
 
 
-def _draw(remaining: Iterator[Task]) -> Iterator[Task]:
-    """At most one task."""
-    for task in remaining:
-        yield task
-        return
+def _attempt_alone(attempt: Callable[[Task], Attempt[Result]], task: Task, workers: Workers) -> Outcome[Result]:
+    with workers.pool_of_one() as pool:
+        future = _submit(pool, attempt, task)
+        while not wait([future], WATCH_SECONDS).done:
+            workers.watch()
+        outcome = _outcome(future, workers)
+    if not isinstance(outcome, Killed):
+        return outcome
+    if f"({TIMED_OUT_STATUS})" in outcome.reason:
+        return Lost("hung beyond --timeout twice, in code that cannot be interrupted: raise --timeout", "timeout")
+    return Lost(f"{outcome.reason}, twice; run again to retry", "killed")
 
 
-def _settle(
-    running: dict[Future[Outcome[Result]], Task], on_result: Callable[[Task, Outcome[Result]], None]
-) -> list[Task]:
-    """Report what came to its end before the crash; return the rest."""
-    wait(running)
-    suspects = []
-    for future, task in running.items():
-        if _is_crash(future):
-            suspects.append(task)
-        else:
-            on_result(task, _outcome(future))
-    return suspects
-
-
-def _submit(pool: Executor, attempt: Callable[[Task], Outcome[Result]], task: Task) -> Future[Outcome[Result]]:
+def _submit(pool: Executor, attempt: Callable[[Task], Attempt[Result]], task: Task) -> Future[Attempt[Result]]:
     """A future even where the pool broke since the last look at it."""
     try:
         return pool.submit(attempt, task)
     except BrokenProcessPool as error:
-        future: Future[Outcome[Result]] = Future()
+        future: Future[Attempt[Result]] = Future()
         future.set_exception(error)
         return future
 
 
-def _is_crash(future: Future[Any]) -> bool:
-    return isinstance(future.exception(), BrokenProcessPool)
-
-
-def _outcome(future: Future[Outcome[Result]]) -> Outcome[Result]:
+def _outcome(future: Future[Attempt[Result]], workers: Workers) -> Attempt[Result]:
     error = future.exception()
-    return future.result() if error is None else Lost(_reason(error))
+    if error is None:
+        return future.result()
+    if isinstance(error, STOPS_THE_RUN):
+        raise error
+    return Killed(_crash_reason(error)) if workers.is_crash(error) else Lost(_reason(error))
+
+
+def _crash_reason(error: BaseException) -> str:
+    """Loky's message holds how each process ended, for example {SIGKILL(-9)}; Dask's names the workers."""
+    code = EXIT_CODE.search(str(error))
+    if code is None:
+        return "its process was lost"
+    number = int(code[2])
+    return f"its process ended with {code[1]}" if number < 0 else f"its process ended with status ({number})"
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, BrokenProcessPool):
-        code = EXIT_CODE.search(str(error))
-        return f"its process ended with {code[1] if code else 'no exit code'} twice; run again to retry"
-    message = " ".join(str(error).split())
-    return message if isinstance(error, MfcdError) else f"{type(error).__name__}: {message}"
+    return _one_line(error) if isinstance(error, MfcdError) else f"{type(error).__name__}: {_one_line(error)}"
 
 
-@contextmanager
-def _pool(jobs: int) -> Iterator[Executor]:
-    pool = ProcessPoolExecutor(max_workers=jobs, initializer=_start_worker)
-    try:
-        yield pool
-    finally:
-        with _deaf_to_interrupts():
-            pool.shutdown(wait=True, kill_workers=True)
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Ignore a second Ctrl-C: it would also end the tools by which the pool finds its workers, and leave them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when the parent is gone: nobody would take the results."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(PARENT_CHECK_SECONDS)
-    os._exit(1)
+def _one_line(error: Any) -> str:  # noqa: ANN401, anything with a text
+    return " ".join(str(error).split())

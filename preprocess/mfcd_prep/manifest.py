@@ -10,7 +10,7 @@ from mfcd_core.atomic import replacing
 from mfcd_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 MANIFEST_NAME = "manifest.jsonl"
@@ -52,6 +52,7 @@ class VideoRecord:
     bytes: int | None = None
     xxh3_64: str | None = None
     damage: str | None = None
+    problem: str | None = None
     num_complaints: int | None = None
     last_complaint: str | None = None
     encoder: str | None = None
@@ -76,34 +77,43 @@ class Manifest:
 
 
 def write_manifest(encoded: Path, settings: Mapping[str, Any], videos: Iterable[VideoRecord]) -> None:
-    """Write ENCODED/manifest.jsonl: a header line, then one line a video, sorted by id."""
+    """Write ENCODED/manifest.jsonl: a header line, then one line a video, as they come, sorted by id."""
     header = {"format": FORMAT, "version": VERSION, "settings": dict(settings)}
-    lines = [header, *(video.to_dict() for video in sorted(videos, key=lambda video: video.id))]
-    with replacing(encoded / MANIFEST_NAME) as part:
-        part.write_text("".join(json.dumps(line) + "\n" for line in lines), "ascii")
+    with replacing(encoded / MANIFEST_NAME) as part, part.open("w", encoding="ascii") as file:
+        file.write(json.dumps(header) + "\n")
+        for video in videos:
+            file.write(json.dumps(video.to_dict()) + "\n")
 
 
 def read_manifest(encoded: Path) -> Manifest:
-    """Read ENCODED/manifest.jsonl.
+    """Read the whole of ENCODED/manifest.jsonl. Raises as `iter_manifest` does."""
+    settings, videos = iter_manifest(encoded)
+    return Manifest(settings, tuple(videos))
+
+
+def iter_manifest(encoded: Path) -> tuple[Mapping[str, Any], Iterator[VideoRecord]]:
+    """The settings of ENCODED/manifest.jsonl, and its videos one after another.
 
     Raises:
-        UsageError: it is missing, of another format or of a later version.
+        UsageError: it is missing, of another format or of a later version; while iterating: a line is damaged.
     """
     path = encoded / MANIFEST_NAME
     if not path.is_file():
         raise UsageError(f"{encoded} has no {MANIFEST_NAME}: run mfcd-prep encode to its end first")
-    header, *records = _parsed_lines(path)
+    lines = _iter_parsed(path)
+    header = next(lines, None)
+    if header is None:
+        raise UsageError(f"{path} is empty: run mfcd-prep encode again")
     if header.get("format") != FORMAT or header.get("version") != VERSION:
         got = f"{header.get('format')} version {header.get('version')}"
         raise UsageError(f"{path} is {got}, expected {FORMAT} version {VERSION}: encode again or update mfcd")
-    return Manifest(header["settings"], tuple(VideoRecord.from_dict(record) for record in records))
+    return header["settings"], map(VideoRecord.from_dict, lines)
 
 
-def _parsed_lines(path: Path) -> list[dict[str, Any]]:
+def _iter_parsed(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                yield json.loads(line)
     except ValueError as error:
         raise UsageError(f"{path} is damaged ({error}): run mfcd-prep encode again") from None
-    if not lines:
-        raise UsageError(f"{path} is empty: run mfcd-prep encode again")
-    return lines

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mfcd_core.console import say
+from mfcd_core.errors import UsageError
+from mfcd_prep.part import Part
+from mfcd_prep.workers import OnThisMachine
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from mfcd_prep.workers import Workers
 
 MAX_LISTED = 20
+Command = TypeVar("Command", bound="Callable[..., Any]")
 
 jobs_option = click.option(
     "--jobs",
@@ -24,12 +30,63 @@ jobs_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="One machine-readable summary on stdout.")
 
 
-def list_pairs(title: str, pairs: Sequence[tuple[str, str]]) -> None:
-    """Print `title: id: why` for each pair, up to a limit."""
+def batch_options(command: Command) -> Command:
+    """The options of a command that works through many videos: where, which part, how long, and what it says."""
+    options = (
+        jobs_option,
+        click.option(
+            "--dask", "address", metavar="ADDRESS", help="Work on this Dask cluster instead, as tcp://host:8786."
+        ),
+        click.option(
+            "--part",
+            type=_parse_part,
+            metavar="I/N",
+            default="1/1",
+            help="Do the I-th of N disjoint parts, as in a Slurm array; the last to finish completes the result.",
+        ),
+        click.option(
+            "--timeout",
+            "timeout_seconds",
+            type=click.FloatRange(min=0, min_open=True),
+            help="Seconds a video may take; one that takes longer fails, and is tried again with more.",
+        ),
+        click.option("--dry-run", is_flag=True, help="Say what would be done and why; change nothing."),
+        json_option,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _parse_part(text: str) -> Part:
+    try:
+        return Part.parse(text)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def workers_of(jobs: int, address: str | None) -> Workers:
+    """Processes of this machine, or a Dask cluster where there is an address. Raises UsageError."""
+    if address is None:
+        return OnThisMachine(jobs)
+    from mfcd_prep.dask_workers import OnDask  # noqa: PLC0415, an optional dependency
+
+    return OnDask.connected(address)
+
+
+def list_pairs(title: str, pairs: Sequence[tuple[str, str]], full: str = "--json lists them") -> None:
+    """Print `title: id: why` for each pair, up to a limit; `full` says where the others are."""
     for video_id, why in pairs[:MAX_LISTED]:
         say(f"{title}: {printable(video_id)}: {printable(why)}")
     if len(pairs) > MAX_LISTED:
-        say(f"{title}: {len(pairs) - MAX_LISTED} more, see the manifest")
+        say(f"{title}: {len(pairs) - MAX_LISTED} more: {full}")
+
+
+def say_counts(counts: Mapping[str, int]) -> None:
+    """A table of outcomes: a number and what it counts a line; zeros are left out."""
+    for what, number in counts.items():
+        if number:
+            say(f"{number:8d} {printable(what)}")
 
 
 def printable(text: str) -> str:

@@ -3,50 +3,61 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import h5py
 import xxhash
 
 from mfcd_core.atomic import publish
-from mfcd_core.errors import VideoError
+from mfcd_core.errors import DeadlineError, SourceError, VideoError
 from mfcd_core.store.index import file_checksum
 from mfcd_core.store.partition import partition
 from mfcd_core.store.writer import ShardWriter
 from mfcd_prep.gops import GopTracer, iter_gops
+from mfcd_prep.jobs import is_about_output
 from mfcd_prep.transcode import hash_file
-from mfcd_prep.workspace import FileStat, file_stat, own_folder
+from mfcd_prep.workers import hard_limit
+from mfcd_prep.workspace import file_stat, own_folder, parse_stat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from mfcd_core.store.settings import StoreSettings
-    from mfcd_prep.survey import EncodedVideo, Survey
+    from mfcd_prep.survey import EncodedVideo, EncodedVideos, Survey
+    from mfcd_prep.workspace import FileStat
 
 PACKAGES = ("mfcd", "av", "h5py", "numpy", "zstandard")
+UNREADABLE = "unreadable"  # the disk's fault, perhaps: tried again
 
 
 @dataclass(frozen=True, slots=True)
 class ShardTask:
-    """One shard to make: its file name, its videos, and a key of all that its bytes depend on."""
+    """One shard to make: its number, its videos, and a key of all that its bytes depend on."""
 
-    name: str
+    number: int
     key: str
-    videos: tuple[EncodedVideo, ...]
+    videos: EncodedVideos
+
+    @property
+    def name(self) -> str:
+        """The file's name in the store."""
+        return f"shard-{self.number:05d}.h5"
 
     @property
     def num_gops(self) -> int:
         """GOPs as planned."""
-        return sum(video.num_gops for video in self.videos)
+        return sum(self.videos.num_gops)
 
 
 class VideoFailure(NamedTuple):
     """A video that could not be extracted, why, and the file (path in ENCODED) as it was then."""
 
     id: str
+    problem: str
     reason: str
     path: str
     file: FileStat | None
@@ -54,13 +65,19 @@ class VideoFailure(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ShardRecord:
-    """What became of a shard. file: size and time of the file, None where every video failed; checksum: xxh3_128."""
+    """What became of a shard.
+
+    name: its place in the store. file: size and time of the file, None where there is none; checksum: xxh3_128.
+    timeout_seconds: what each video had. retry: why the run is at fault, not the videos; else empty.
+    """
 
     name: str
     key: str
     file: FileStat | None
     checksum: str
     failures: tuple[VideoFailure, ...]
+    timeout_seconds: float | None = None
+    retry: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """A record of the journal, which keeps the last one of each key."""
@@ -69,27 +86,54 @@ class ShardRecord:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`."""
-        failures = tuple(VideoFailure(id_, why, path, _parse_stat(file)) for id_, why, path, file in values["failures"])
-        return cls(values["name"], values["key"], _parse_stat(values["file"]), values["checksum"], failures)
+        failures = tuple(
+            VideoFailure(id_, problem, reason, path, parse_stat(file))
+            for id_, problem, reason, path, file in values["failures"]
+        )
+        return cls(
+            name=values["name"],
+            key=values["key"],
+            file=parse_stat(values["file"]),
+            checksum=values["checksum"],
+            failures=failures,
+            timeout_seconds=values["timeout_seconds"],
+            retry=values["retry"],
+        )
 
-    def still_holds(self, store: Path, encoded: Path) -> bool:
-        """Whether the shard is as it was recorded, and the files of failed videos too."""
+    def still_holds(self, store: Path, encoded: Path, timeout_seconds: float | None) -> bool:
+        """Whether the shard is as it was recorded, and nothing that failed could go better now."""
+        if self.retry or any(self._is_worth_another_try(failure, timeout_seconds) for failure in self.failures):
+            return False
         whole = self.file is None or self.find(store) is not None
         return whole and all(file_stat(encoded / failure.path) == failure.file for failure in self.failures)
 
+    def _is_worth_another_try(self, failure: VideoFailure, timeout_seconds: float | None) -> bool:
+        if failure.problem == "timeout":
+            return self.timeout_seconds is not None and (timeout_seconds or float("inf")) > self.timeout_seconds
+        return failure.problem == UNREADABLE
+
     def find(self, store: Path) -> Path | None:
-        """The shard as it was recorded: under its name, or set aside while shards change their numbers."""
-        places = (store / self.name, aside_folder(store) / self.key)
-        return next((path for path in places if file_stat(path) == self.file), None)
+        """The shard as it was recorded: under its name, or waiting under its key for its place.
+
+        A file of another time counts where its bytes have the recorded checksum, as in a copy of the store.
+        """
+        places = (store / self.name, waiting_path(store, self.key))
+        found = next((path for path in places if file_stat(path) == self.file), None)
+        return found or next((path for path in places if self._has_bytes(path)), None)
+
+    def _has_bytes(self, path: Path) -> bool:
+        now = file_stat(path)
+        return (
+            now is not None
+            and self.file is not None
+            and now.bytes == self.file.bytes
+            and (file_checksum(path) == self.checksum)
+        )
 
 
-def aside_folder(store: Path) -> Path:
-    """Where shards wait, under their keys, for their new numbers."""
-    return own_folder(store) / "aside"
-
-
-def _parse_stat(values: list[int] | None) -> FileStat | None:
-    return None if values is None else FileStat(*values)
+def waiting_path(store: Path, key: str) -> Path:
+    """Where a shard waits until all are there and get their numbers."""
+    return own_folder(store) / "shards" / f"{key}.h5"
 
 
 def library_versions() -> dict[str, str]:
@@ -100,15 +144,15 @@ def library_versions() -> dict[str, str]:
 def plan_shards(survey: Survey, settings: StoreSettings, shard_gops: int) -> list[ShardTask]:
     """Cut the sorted videos into shards; pure."""
     videos = survey.videos
-    ranges = partition([video.id for video in videos], [video.num_gops for video in videos], shard_gops)
+    ranges = partition([video.id for video in videos], videos.num_gops, shard_gops)
     common = json.dumps([settings.to_dict(), library_versions()], sort_keys=True)
     return [
-        ShardTask(f"shard-{number:05d}.h5", _key(common, members), members)
-        for number, members in enumerate(tuple(videos[row] for row in rows) for rows in ranges)
+        ShardTask(number, _key(common, members), members)
+        for number, members in enumerate(videos[rows.start : rows.stop] for rows in ranges)
     ]
 
 
-def _key(common: str, videos: tuple[EncodedVideo, ...]) -> str:
+def _key(common: str, videos: EncodedVideos) -> str:
     content = json.dumps([common, [(video.id, video.checksum) for video in videos]])
     return xxhash.xxh3_128_hexdigest(content.encode())
 
@@ -121,24 +165,36 @@ class ShardWorker:
     store: Path
     scratch: Path
     settings: StoreSettings
+    timeout_seconds: float | None = None
 
     def __call__(self, task: ShardTask) -> ShardRecord:
-        """Make one shard; a video that fails leaves a gap."""
-        writer, tracer = ShardWriter(self.settings, self.scratch), GopTracer(self.settings)
-        failures = []
-        for video in task.videos:
-            try:
+        """Make one shard under its key; a video that fails leaves a gap."""
+        with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
+            writer, tracer = ShardWriter(self.settings, Path(folder)), GopTracer(self.settings)
+            tried = (self._try_video(video, writer, tracer) for video in task.videos)
+            failures = tuple(failure for failure in tried if failure is not None)
+            unfinished = Path(folder, task.name)
+            if writer.write(unfinished) == 0:
+                return ShardRecord(task.name, task.key, None, "", failures, self.timeout_seconds)
+            checksum = file_checksum(unfinished)
+            target = waiting_path(self.store, task.key)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not (target.exists() and file_checksum(target) == checksum):
+                publish(unfinished, target)
+        return ShardRecord(task.name, task.key, file_stat(target), checksum, failures, self.timeout_seconds)
+
+    def _try_video(self, video: EncodedVideo, writer: ShardWriter, tracer: GopTracer) -> VideoFailure | None:
+        try:
+            with hard_limit(self.timeout_seconds):
                 self._add_video(video, writer, tracer)
-            except (VideoError, FileNotFoundError) as error:
-                writer.drop_video()
-                failures.append(VideoFailure(video.id, str(error), video.path, file_stat(self.encoded / video.path)))
-        unfinished, target = self.scratch / task.name, self.store / task.name
-        if writer.write(unfinished) == 0:
-            target.unlink(missing_ok=True)
-            return ShardRecord(task.name, task.key, None, "", tuple(failures))
-        checksum = file_checksum(unfinished)
-        publish(unfinished, target)
-        return ShardRecord(task.name, task.key, file_stat(target), checksum, tuple(failures))
+        except (VideoError, DeadlineError, OSError) as error:
+            if isinstance(error, OSError) and is_about_output(error):
+                raise
+            self._require_source()
+            writer.drop_video()
+            file = file_stat(self.encoded / video.path)
+            return VideoFailure(video.id, _problem(error), " ".join(str(error).split()), video.path, file)
+        return None
 
     def _add_video(self, video: EncodedVideo, writer: ShardWriter, tracer: GopTracer) -> None:
         path, num_frames = self.encoded / video.path, 0
@@ -152,3 +208,15 @@ class ShardWorker:
         if video.real_frames is not None:
             num_frames = min(num_frames, video.real_frames)
         writer.end_video(video.id, num_frames, int(video.checksum, 16))
+
+    def _require_source(self) -> None:
+        if not self.encoded.is_dir() or not any(self.encoded.iterdir()):
+            raise SourceError(f"{self.encoded} has vanished (a lost mount?): bring it back, then run the same command")
+
+
+def _problem(error: Exception) -> str:
+    if isinstance(error, DeadlineError):
+        return "timeout"
+    if isinstance(error, FileNotFoundError):
+        return "gone"
+    return UNREADABLE if isinstance(error, OSError) else getattr(error, "problem", None) or "damaged"

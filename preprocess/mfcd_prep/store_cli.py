@@ -14,12 +14,14 @@ from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.store.settings import RESIDUAL_STEPS
 from mfcd_prep.extract import ExtractOptions, extract_videos, plan_extract
 from mfcd_prep.info import describe
-from mfcd_prep.options import jobs_option, json_option, list_pairs
+from mfcd_prep.options import batch_options, jobs_option, json_option, list_pairs, say_counts, workers_of
 from mfcd_prep.transcode import TAILS
 from mfcd_prep.verify import verify_store
+from mfcd_prep.workers import OnThisMachine
 
 if TYPE_CHECKING:
-    from mfcd_prep.extract import ExtractPlan
+    from mfcd_prep.extract import ExtractPlan, ExtractSummary
+    from mfcd_prep.part import Part
 
 MAX_FINDINGS = 50
 
@@ -49,9 +51,7 @@ MAX_FINDINGS = 50
 @click.option("--level", type=click.IntRange(-7, 22), default=1, help="zstd level.")
 @click.option("--tail", type=click.Choice(list(TAILS)), default="auto", help="As for encode; matters for other files.")
 @click.option("--shard-gops", type=click.IntRange(min=1), default=256, help="GOPs a shard, about.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
-@jobs_option
-@json_option
+@batch_options
 def extract(  # noqa: PLR0913 - one argument an option
     encoded: Path,
     store: Path,
@@ -63,8 +63,11 @@ def extract(  # noqa: PLR0913 - one argument an option
     level: int,
     tail: str,
     shard_gops: int,
-    dry_run: bool,
     jobs: int,
+    address: str | None,
+    part: Part,
+    timeout_seconds: float | None,
+    dry_run: bool,
     as_json: bool,
 ) -> int:
     """Extract I-frames, accumulated residuals and accumulated motion of ENCODED into STORE.
@@ -73,23 +76,45 @@ def extract(  # noqa: PLR0913 - one argument an option
     The same command again makes only the shards that are missing.
     """
     options = ExtractOptions(pixel_format, trace, int(residual_step), level, tail, shard_gops)
+    workers = workers_of(jobs, address)
     if dry_run:
-        return _show_plan(plan_extract(encoded, store, options, jobs), as_json=as_json)
-    summary = extract_videos(encoded, store, options, split_files=split_files, jobs=jobs)
+        plan = plan_extract(encoded, store, options, part=part, workers=workers, timeout_seconds=timeout_seconds)
+        return _show_plan(plan, as_json=as_json)
+    summary = extract_videos(
+        encoded,
+        store,
+        options,
+        split_files=split_files,
+        part=part,
+        workers=workers,
+        timeout_seconds=timeout_seconds,
+    )
     if as_json:
-        print_json(asdict(summary) | {"exit_status": summary.exit_status})
-    list_pairs("failed", summary.failures)
-    say(f"{summary.num_shards_made:8d} shards made, {summary.num_shards_kept} stand as they are")
-    say(f"{len(summary.failures):8d} videos failed")
+        failures = [failure._asdict() for failure in summary.failures]
+        print_json(asdict(summary) | {"failures": failures, "exit_status": summary.exit_status})
+    _show_summary(summary, store, part)
+    return summary.exit_status
+
+
+def _show_summary(summary: ExtractSummary, store: Path, part: Part) -> None:
+    list_pairs("failed", [(f.id, f.reason) for f in summary.failures], f"see {summary.failures_file}")
+    say_counts({"shards made": summary.num_shards_made, "shards unchanged": summary.num_shards_kept})
+    say_counts({"videos failed": len(summary.failures)})
+    if summary.failures_file:
+        say(f"what failed and why: {summary.failures_file}")
+    if summary.num_shards_pending:
+        left = f"{summary.num_shards_pending} shards are left to other parts"
+        say(f"part {part} is done ({summary.seconds:.1f} s); {left}: the last one writes the index")
+        return
     size = f"{summary.num_bytes / max(summary.num_gops, 1) / 1024:.0f} KiB each"
     say(f"{summary.num_videos} videos, {summary.num_gops} GOPs, {size}, in {store} ({summary.seconds:.1f} s)")
-    return summary.exit_status
 
 
 def _show_plan(plan: ExtractPlan, *, as_json: bool) -> int:
     todo = [(task.name, f"{len(task.videos)} videos, {task.num_gops} GOPs") for task in plan.todo]
     if as_json:
-        print_json({"todo": dict(todo), "unchanged": len(plan.kept), "failures": plan.survey.failures})
+        failures = [failure._asdict() for failure in plan.survey.failures]
+        print_json({"todo": dict(todo), "unchanged": len(plan.kept), "failures": failures})
     say(f"would make {len(todo)} shards, {len(plan.kept)} stand as they are")
     list_pairs("would make", todo)
     return 0
@@ -108,7 +133,7 @@ def verify(store: Path, *, encoded: Path | None, jobs: int, as_json: bool) -> in
     With --deep ENCODED every video is decoded again, its motion traced again by a plain rule that must give the same,
     and U_t = U_0(p - D_t) + R_t (Eq. 2) proven on every pixel of every GOP. Exit status 1 if anything is wrong.
     """
-    summary = verify_store(store, encoded, jobs)
+    summary = verify_store(store, encoded, OnThisMachine(jobs))
     if as_json:
         findings = [finding.to_dict() for finding in summary.findings]
         print_json(asdict(summary) | {"findings": findings, "exit_status": summary.exit_status})

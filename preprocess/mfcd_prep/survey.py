@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
+import numpy as np
 import xxhash
 
 from mfcd_core.catalog import OWN_FOLDER, read_catalog
 from mfcd_core.errors import MfcdError, UsageError
 from mfcd_prep.bitstream import count_packets, probe
+from mfcd_prep.failures import Failure
 from mfcd_prep.jobs import Done, run_tasks
-from mfcd_prep.manifest import MANIFEST_NAME, read_manifest
+from mfcd_prep.manifest import MANIFEST_NAME, iter_manifest
 from mfcd_prep.transcode import hash_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from mfcd_core.catalog import Video
     from mfcd_prep.jobs import Outcome
+    from mfcd_prep.workers import Workers
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedVideo:
+class EncodedVideo(NamedTuple):
     """One file to extract: id, path relative to the folder, label, GOPs, real frames if known, xxh3_64 of the file."""
 
     id: str
@@ -35,9 +38,62 @@ class EncodedVideo:
     checksum: str
 
 
+class EncodedVideos(Sequence[EncodedVideo]):
+    """Many of them, in arrays: a video is made when it is asked for, a slice shares the memory."""
+
+    DTYPES: Mapping[str, Any] = {
+        "id": np.dtypes.StringDType(),
+        "path": np.dtypes.StringDType(),
+        "label": np.dtypes.StringDType(na_object=None),
+        "num_gops": np.int64,
+        "real_frames": np.int64,
+        "checksum": np.uint64,
+    }
+
+    def __init__(self, columns: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        self._columns = columns
+
+    @classmethod
+    def collect(cls, videos: Iterable[EncodedVideo]) -> EncodedVideos:
+        """Take the videos of an iterator, as they come."""
+        columns: dict[str, list[Any]] = {name: [] for name in cls.DTYPES}
+        for video in videos:
+            plain = video._replace(real_frames=-1 if video.real_frames is None else video.real_frames)
+            row = {**plain._asdict(), "checksum": int(video.checksum, 16)}
+            for name, values in columns.items():
+                values.append(row[name])
+        return cls({name: np.array(values, cls.DTYPES[name]) for name, values in columns.items()})
+
+    def __len__(self) -> int:
+        return len(self._columns["num_gops"])
+
+    @overload
+    def __getitem__(self, row: int) -> EncodedVideo: ...
+    @overload
+    def __getitem__(self, row: slice) -> EncodedVideos: ...
+    def __getitem__(self, row: int | slice) -> EncodedVideo | EncodedVideos:
+        if isinstance(row, slice):
+            return EncodedVideos({name: column[row] for name, column in self._columns.items()})
+        values = {name: column[row] for name, column in self._columns.items()}
+        return EncodedVideo(
+            id=str(values["id"]),
+            path=str(values["path"]),
+            label=values["label"],
+            num_gops=int(values["num_gops"]),
+            real_frames=None if values["real_frames"] < 0 else int(values["real_frames"]),
+            checksum=f"{int(values['checksum']):016x}",
+        )
+
+    @property
+    def num_gops(self) -> list[int]:
+        """GOPs of each video, as planned."""
+        numbers: list[int] = self._columns["num_gops"].tolist()
+        return numbers
+
+
 @dataclass(frozen=True)
 class Survey:
-    """The encoded videos, sorted by id, what they have in common, and (id, reason) of those that cannot be used.
+    """The encoded videos, sorted by id, what they have in common, and those that cannot be used.
 
     size: width and height in pixels. classes: all labels, of failed videos too.
     """
@@ -46,33 +102,36 @@ class Survey:
     size: tuple[int, int]
     gop_size: int
     encoder: Mapping[str, Any]
-    videos: tuple[EncodedVideo, ...]
+    videos: EncodedVideos
     classes: tuple[str, ...]
-    failures: tuple[tuple[str, str], ...] = ()
+    failures: tuple[Failure, ...] = ()
 
 
-def survey_encoded(folder: Path, tail: str, jobs: int) -> Survey:
+def survey_encoded(folder: Path, tail: str, workers: Workers) -> Survey:
     """Find the videos of an encoded folder. Raises UsageError where there is none, or encode was not finished."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder: expected one made by mfcd-prep encode")
     made_here = (folder / MANIFEST_NAME).exists() or (folder / OWN_FOLDER).exists()
-    survey = _from_manifest(folder) if made_here else _from_files(folder, tail, jobs)
+    survey = _from_manifest(folder) if made_here else _from_files(folder, tail, workers)
     if not survey.videos:
-        first = f", first {survey.failures[0]}" if survey.failures else ""
+        first = f", first {survey.failures[0].id}: {survey.failures[0].reason}" if survey.failures else ""
         raise UsageError(f"{folder} has no usable video ({len(survey.failures)} failed{first}): run mfcd-prep encode")
     return survey
 
 
 def _from_manifest(folder: Path) -> Survey:
-    manifest = read_manifest(folder)
-    videos = tuple(
-        EncodedVideo(v.id, _path_of(v.id), v.label, v.num_gops or 0, v.real_frames, v.xxh3_64 or "")
-        for v in manifest.videos
-        if v.status == "ok"
-    )
-    width, height = manifest.settings["size"]
-    labels = tuple(sorted({video.label for video in manifest.videos if video.label is not None}))
-    return Survey(folder, (width, height), manifest.settings["gop_size"], manifest.settings, videos, labels)
+    settings, records = iter_manifest(folder)
+    labels: set[str] = set()
+
+    def iter_good() -> Iterable[EncodedVideo]:
+        for v in records:
+            labels.update(() if v.label is None else (v.label,))
+            if v.status == "ok":
+                yield EncodedVideo(v.id, _path_of(v.id), v.label, v.num_gops or 0, v.real_frames, v.xxh3_64 or "0")
+
+    videos = EncodedVideos.collect(iter_good())
+    width, height = settings["size"]
+    return Survey(folder, (width, height), settings["gop_size"], settings, videos, tuple(sorted(labels)))
 
 
 def _path_of(video_id: str) -> str:
@@ -86,23 +145,24 @@ def _path_of(video_id: str) -> str:
 DEFAULT_GOP_SIZE = 12
 
 
-def _from_files(folder: Path, tail: str, jobs: int) -> Survey:
+def _from_files(folder: Path, tail: str, workers: Workers) -> Survey:
     """Files that `encode` did not make: frame size of the first one that opens, frames counted without decoding."""
     catalog = read_catalog(folder)
     videos: list[EncodedVideo] = []
-    failures: list[tuple[str, str]] = []
+    failures: list[Failure] = []
 
     def on_result(video: Video, outcome: Outcome[EncodedVideo]) -> None:
         if isinstance(outcome, Done):
             videos.append(outcome.value)
         else:
-            failures.append((video.id, outcome.reason))
+            failures.append(Failure(video.id, outcome.problem, outcome.reason))
 
-    run_tasks(catalog.videos, _Surveyor(folder, tail), jobs, on_result)
-    videos.sort(key=lambda video: video.id)
+    run_tasks(catalog.videos, _Surveyor(folder, tail), workers, on_result)
+    videos.sort()
     size = _size_of_first(folder, videos)
     labels = tuple(sorted({video.label for video in catalog.videos if video.label is not None}))
-    return Survey(folder, size, DEFAULT_GOP_SIZE, {}, tuple(videos), labels, tuple(sorted(failures)))
+    found = EncodedVideos.collect(videos)
+    return Survey(folder, size, DEFAULT_GOP_SIZE, {}, found, labels, tuple(sorted(failures)))
 
 
 def _size_of_first(folder: Path, videos: list[EncodedVideo]) -> tuple[int, int]:

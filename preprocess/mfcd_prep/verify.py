@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from mfcd_core.store.index import StoreIndex
     from mfcd_prep.jobs import Outcome
+    from mfcd_prep.workers import Workers
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class VerifySummary:
         return 1 if self.findings else 0
 
 
-def verify_store(store: Path, encoded: Path | None, jobs: int) -> VerifySummary:
+def verify_store(store: Path, encoded: Path | None, workers: Workers) -> VerifySummary:
     """Check structure, counts, checksums and places of a store; with `encoded`, re-decode and prove every GOP."""
     if not (store / INDEX).exists() and not any(store.glob("*.h5")):
         raise UsageError(f"{store} has neither {INDEX} nor shards: expected a store made by mfcd-prep extract")
@@ -50,7 +53,7 @@ def verify_store(store: Path, encoded: Path | None, jobs: int) -> VerifySummary:
         index = read_index(store)
     except MfcdError:
         return VerifySummary(0, 0, 0, 0, tuple(findings))
-    findings += _check_all("verify", range(len(index.shards)), _ShardCheck(store), jobs)[0]
+    findings += _check_all("verify", range(len(index.shards)), _ShardCheck(store), workers)[0]
     num_gops = int(index.videos.num_gops.sum())
     audited = 0
     if encoded is not None:
@@ -59,34 +62,36 @@ def verify_store(store: Path, encoded: Path | None, jobs: int) -> VerifySummary:
         except StoreError as error:
             findings.append(Finding(f"no GOP can be proven: {error}", GOPS))
         else:
-            found, proven = _audit(opened, encoded, jobs)
+            found, proven = _audit(opened, encoded, workers)
             findings += found
             audited = int(opened.videos.num_gops[proven].sum())
     return VerifySummary(len(index.shards), len(index.videos), num_gops, audited, tuple(findings))
 
 
-def _audit(store: Store, encoded: Path, jobs: int) -> tuple[list[Finding], list[int]]:
-    survey = survey_encoded(encoded, store.settings.tail, jobs)
+def _audit(store: Store, encoded: Path, workers: Workers) -> tuple[list[Finding], list[int]]:
+    survey = survey_encoded(encoded, store.settings.tail, workers)
     paths = {video.id: video.path for video in survey.videos}
-    return _check_all("verify --deep", range(len(store.videos)), _VideoCheck(store.path, encoded, paths), jobs)
+    items = [(row, paths.get(str(video_id))) for row, video_id in enumerate(store.videos.ids)]
+    findings, clean = _check_all("verify --deep", items, _VideoCheck(store.path, encoded), workers)
+    return findings, [row for row, _ in clean]
 
 
 def _check_all(
-    what: str, items: Sequence[int], check: Callable[[int], list[Finding]], jobs: int
-) -> tuple[list[Finding], list[int]]:
+    what: str, items: Sequence[Item], check: Callable[[Item], list[Finding]], workers: Workers
+) -> tuple[list[Finding], list[Item]]:
     """Findings of all items, and the items that were checked to their end without any."""
     findings: list[Finding] = []
-    clean: list[int] = []
+    clean: list[Item] = []
     with progress(what, len(items), "shards" if what == "verify" else "videos") as advance:
 
-        def on_result(item: int, outcome: Outcome[list[Finding]]) -> None:
+        def on_result(item: Item, outcome: Outcome[list[Finding]]) -> None:
             found = outcome.value if isinstance(outcome, Done) else [Finding(f"{what} {item}: {outcome.reason}")]
             findings.extend(found)
             if not found:
                 clean.append(item)
             advance(1, f"{len(findings)} findings")
 
-        run_tasks(items, check, jobs, on_result)
+        run_tasks(items, check, workers, on_result)
     return sorted(findings, key=str), clean
 
 
@@ -107,11 +112,11 @@ class _ShardCheck:
 class _VideoCheck:
     store: Path
     encoded: Path
-    paths: dict[str, str]
 
-    def __call__(self, row: int) -> list[Finding]:
+    def __call__(self, item: tuple[int, str | None]) -> list[Finding]:
+        row, path = item
         store = Store(self.store)
-        video_id = str(store.videos.ids[row])
-        if video_id not in self.paths:
+        if path is None:
+            video_id = str(store.videos.ids[row])
             return [Finding(f"is not among the videos of {self.encoded}", store.shard_of(row), video_id)]
-        return list(audit_video(store, row, self.encoded / self.paths[video_id]))
+        return list(audit_video(store, row, self.encoded / path))

@@ -14,7 +14,7 @@ from mfcd_core.catalog import OWN_FOLDER
 from mfcd_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 FOREIGN_SCRATCH_SECONDS = 24 * 3600.0
 
@@ -32,6 +32,11 @@ def file_stat(path: Path) -> FileStat | None:
         return None
     stat = path.stat()
     return FileStat(stat.st_size, stat.st_mtime_ns)
+
+
+def parse_stat(values: Sequence[int] | None) -> FileStat | None:
+    """The inverse of what JSON makes of a FileStat or None."""
+    return None if values is None else FileStat(*values)
 
 
 def own_folder(output: Path) -> Path:

@@ -15,6 +15,7 @@ from mfcd_prep.encode import encode_videos
 from mfcd_prep.ffmpeg import ffmpeg_binary
 from mfcd_prep.manifest import read_manifest
 from mfcd_prep.transcode import EncodeSettings
+from mfcd_prep.workers import OnThisMachine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,7 @@ def test_a_bad_video_costs_itself(source: Path, tmp_path: Path, capsys: pytest.C
     assert run_command("encode", source, tmp_path / "e", "--size", "64x48", "--jobs", "1", "--json") == 1
     summary = json.loads(capsys.readouterr().out)
     assert summary["num_encoded"] == 3
-    assert [failure[0] for failure in summary["failures"]] == ["run/text"]
+    assert [failure["id"] for failure in summary["failures"]] == ["run/text"]
     assert {v.id: v.status for v in read_manifest(tmp_path / "e").videos} == {
         "jump/3": "ok",
         "run/1": "ok",
@@ -109,7 +110,7 @@ def test_any_name_is_encoded(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / "s" / name).mkdir(parents=True)
         (tmp_path / "s" / name / f"{name}.mp4").write_bytes(template)
-    summary = encode_videos(tmp_path / "s", tmp_path / "e", SMALL, jobs=2)
+    summary = encode_videos(tmp_path / "s", tmp_path / "e", SMALL, workers=OnThisMachine(2))
     assert summary.failures == ()
     assert {(v.id, v.label) for v in read_manifest(tmp_path / "e").videos} == {(f"{n}/{n}", n) for n in names}
     assert all((tmp_path / "e" / name / f"{name}.mp4").is_file() for name in names)
@@ -148,7 +149,7 @@ def test_a_killed_or_endless_ffmpeg_is_tried_again_by_the_next_run(
     summary = encode_videos(source, tmp_path / "e", SMALL, limit=1, timeout_seconds=0.5)
     assert time.monotonic() - start < 10
     assert summary.exit_status == 2
-    assert reason in summary.failures[0][1]
+    assert reason in summary.failures[0].reason
     assert left_over(tmp_path / "e") == []
     fake_ffmpeg.write_text(f'#!/bin/sh\nexec "{real_binary()}" "$@"\n')
     assert encode_videos(source, tmp_path / "e", SMALL, limit=1).exit_status == 0
@@ -163,5 +164,5 @@ def real_binary() -> str:
 def test_an_encoder_that_leaves_the_grid_is_caught(source: Path, tmp_path: Path, fake_ffmpeg: Path) -> None:
     fake_ffmpeg.write_text(f'#!/bin/bash\nexec "{real_binary()}" "${{@/#12/5}}"\n')  # GOPs of 5 where 12 were asked for
     summary = encode_videos(source, tmp_path / "e", SMALL, limit=1)
-    assert "frame 5 is I, expected P on a grid of 12" in summary.failures[0][1]
+    assert "frame 5 is I, expected P on a grid of 12" in summary.failures[0].reason
     assert list((tmp_path / "e").rglob("*.mp4")) == []

@@ -14,6 +14,7 @@ from mfcd_prep import cli
 from mfcd_prep.encode import encode_videos
 from mfcd_prep.manifest import read_manifest
 from mfcd_prep.transcode import EncodeSettings
+from mfcd_prep.workers import OnThisMachine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +34,7 @@ def test_real_clips_with_packed_b_frames_are_whole(real_clips: Path, tmp_path: P
     source = real_clips / "ut-interaction"
     paths = [sorted((source / name).glob("*.avi"))[3].relative_to(source) for name in ("hugging", "kicking")]
     (tmp_path / "list.txt").write_text("".join(f"{path} {path.parent}\n" for path in paths))
-    encode_videos(source, tmp_path / "e", EncodeSettings(), videos_list=tmp_path / "list.txt")
+    encode_videos(source, tmp_path / "e", EncodeSettings(), lists=[tmp_path / "list.txt"])
     for record in read_manifest(tmp_path / "e").videos:
         assert record.num_frames_decoded == num_decoded(source / record.source)
         assert record.damage is None
@@ -64,7 +65,7 @@ NUM_BY_README = {
 @pytest.fixture(scope="module")
 def odd(real_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoded = tmp_path_factory.mktemp("odd")
-    summary = encode_videos(real_clips / "odd", encoded, EncodeSettings(), jobs=2)
+    summary = encode_videos(real_clips / "odd", encoded, EncodeSettings(), workers=OnThisMachine(2))
     assert (summary.num_encoded, len(summary.failures)) == (20, 4)
     return encoded
 

@@ -19,11 +19,17 @@ from mfcd_prep import transcode
 from mfcd_prep.encode import encode_videos, plan_videos
 from mfcd_prep.manifest import read_manifest
 from mfcd_prep.transcode import EncodeSettings
+from mfcd_prep.workers import OnThisMachine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 from encoding import SMALL, encode_one, outputs, run_command
+
+
+def num_recorded(encoded: Path) -> int:
+    """Lines of its journals."""
+    return sum(path.read_bytes().count(b"\n") for path in (encoded / ".mfcd" / "encode").glob("*.jsonl"))
 
 
 @pytest.fixture
@@ -70,7 +76,7 @@ def test_what_changed_is_done_again_and_nothing_else(source: Path, tmp_path: Pat
     write_video(source / "run" / "1.avi", grey_frames(12))
     (tmp_path / "e" / "run" / "2.mp4").write_bytes(b"spoiled")
     plan = plan_videos(source, tmp_path / "e", SMALL)
-    assert {todo.video.id: todo.why for todo in plan.todo} == {
+    assert {todo.video.id: todo.why for todo in plan.iter_todo()} == {
         "run/1": "input changed",
         "run/2": "output changed or missing",
     }
@@ -93,7 +99,7 @@ def test_a_new_label_needs_no_encoding(source: Path, tmp_path: Path, request: py
     encode_videos(source, tmp_path / "e", SMALL)
     request.getfixturevalue("no_encoding")
     (tmp_path / "list.txt").write_text("run/1.avi walk\nrun/2.mp4 walk\njump/3.mkv jump\n")
-    encode_videos(source, tmp_path / "e", SMALL, videos_list=tmp_path / "list.txt")
+    encode_videos(source, tmp_path / "e", SMALL, lists=[tmp_path / "list.txt"])
     assert [v.label for v in read_manifest(tmp_path / "e").videos] == ["jump", "walk", "walk"]
 
 
@@ -105,7 +111,8 @@ def test_an_unfinished_run_leaves_no_manifest(source: Path, tmp_path: Path, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(transcode, "encode", interrupt)
-        assert run_command("encode", source, tmp_path / "e", "--size", "64x48", "--jobs", "1") == 130
+        with pytest.raises(KeyboardInterrupt):
+            encode_videos(source, tmp_path / "e", SMALL)
     with pytest.raises(UsageError, match="run mfcd-prep encode to its end"):
         read_manifest(tmp_path / "e")
     summary = encode_videos(source, tmp_path / "e", SMALL)
@@ -122,8 +129,8 @@ def test_stale_unfinished_files_are_removed_at_the_start(source: Path, tmp_path:
 
 
 def test_the_same_bytes_with_any_number_of_jobs(source: Path, tmp_path: Path) -> None:
-    encode_videos(source, tmp_path / "one", SMALL, jobs=1)
-    encode_videos(source, tmp_path / "three", SMALL, jobs=3)
+    encode_videos(source, tmp_path / "one", SMALL, workers=OnThisMachine(1))
+    encode_videos(source, tmp_path / "three", SMALL, workers=OnThisMachine(3))
     assert outputs(tmp_path / "one") == outputs(tmp_path / "three")
 
 
@@ -143,7 +150,7 @@ def test_limit_takes_the_first_videos_by_id(source: Path, tmp_path: Path) -> Non
 
 def test_an_official_list_chooses_videos(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "trainlist01.txt").write_text("run/1.avi 2\nrun/gone.avi 2\n")
-    encode_videos(source, tmp_path / "e", SMALL, videos_list=tmp_path / "trainlist01.txt")
+    encode_videos(source, tmp_path / "e", SMALL, lists=[tmp_path / "trainlist01.txt"])
     assert [(video.id, video.label) for video in read_manifest(tmp_path / "e").videos] == [("run/1", "run")]
     assert "1 entries of trainlist01.txt match no video" in capsys.readouterr().err
 
@@ -156,18 +163,17 @@ def test_a_run_cut_off_anywhere_is_finished_by_the_next(tmp_path: Path, number: 
     encode_videos(tmp_path / "s", tmp_path / "undisturbed", EncodeSettings())
     command = [sys.executable, "-c", "from mfcd_prep.cli import main; main()"]
     command += ["encode", str(tmp_path / "s"), str(tmp_path / "e"), "--jobs", "2"]
-    journal = tmp_path / "e" / ".mfcd" / "encode.jsonl"
     as_from_a_terminal = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
     with subprocess.Popen(
         command, stderr=subprocess.DEVNULL, start_new_session=True, preexec_fn=as_from_a_terminal
     ) as process:
-        while not (journal.exists() and journal.read_bytes().count(b"\n") >= 4):
+        while num_recorded(tmp_path / "e") < 4:
             time.sleep(0.01)
         process.send_signal(number)
         assert process.wait() == (130 if number == signal.SIGINT else -number)
-    num_done = journal.read_bytes().count(b"\n")
+    num_done = num_recorded(tmp_path / "e")
     assert num_done < 24
-    summary = encode_videos(tmp_path / "s", tmp_path / "e", EncodeSettings(), jobs=2)
+    summary = encode_videos(tmp_path / "s", tmp_path / "e", EncodeSettings(), workers=OnThisMachine(2))
     assert (summary.num_encoded, summary.num_unchanged) == (24 - num_done, num_done)
     assert outputs(tmp_path / "e") == outputs(tmp_path / "undisturbed")
 

@@ -20,6 +20,7 @@ from mfcd_core.store.index import read_index
 from mfcd_prep.encode import encode_videos
 from mfcd_prep.extract import ExtractOptions, extract_videos
 from mfcd_prep.transcode import EncodeSettings
+from mfcd_prep.workers import OnThisMachine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,7 +138,7 @@ def test_the_same_bytes_with_any_workers_and_paths(
     encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extract_videos(encoded, tmp_path / "one", ONE_VIDEO_A_SHARD)
-    extract_videos(encoded, tmp_path / "two", ONE_VIDEO_A_SHARD, jobs=2)
+    extract_videos(encoded, tmp_path / "two", ONE_VIDEO_A_SHARD, workers=OnThisMachine(2))
     elsewhere = shutil.copytree(encoded, tmp_path / "another machine" / "e")
     for path in elsewhere.rglob("*.mp4"):
         os.utime(path, (1, 1))
@@ -209,9 +210,9 @@ def test_a_bad_file_costs_itself_until_it_is_mended(
         assert run_command(*command) == 1
         said = capsys.readouterr()
         summary = json.loads(said.out)
-        ((video_id, why),) = summary["failures"]
-        assert (video_id, summary["num_shards_made"], summary["num_videos"]) == ("jump/b", num_made, 4)
-        assert reason in why
+        (failure,) = summary["failures"]
+        assert (failure["id"], summary["num_shards_made"], summary["num_videos"]) == ("jump/b", num_made, 4)
+        assert reason in failure["reason"]
         assert "failed: jump/b: " in said.err
     assert Store(tmp_path / "store").videos.ids.tolist() == ["jump/a", "run/c", "run/d", "run/e"]
     (encoded / "jump" / "b.mp4").write_bytes(whole)

@@ -10,37 +10,39 @@ import pytest
 
 from mfcd_core.errors import VideoError
 from mfcd_prep.jobs import Done, Lost, run_tasks
+from mfcd_prep.workers import IN_THIS_PROCESS, OnThisMachine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from mfcd_prep.jobs import Outcome
+    from mfcd_prep.workers import Workers
 
 
-def outcomes_of(tasks: Iterable[int], worker: Callable[[int], int], jobs: int) -> dict[int, Outcome[int]]:
+def outcomes_of(tasks: Iterable[int], worker: Callable[[int], int], workers: Workers) -> dict[int, Outcome[int]]:
     outcomes: dict[int, Outcome[int]] = {}
 
     def on_result(task: int, outcome: Outcome[int]) -> None:
         assert task not in outcomes, "reported twice"
         outcomes[task] = outcome
 
-    run_tasks(tasks, worker, jobs, on_result)
+    run_tasks(tasks, worker, workers, on_result)
     return outcomes
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_every_task_is_reported_once(jobs: int) -> None:
-    assert outcomes_of(range(30), lambda task: task * task, jobs) == {task: Done(task * task) for task in range(30)}
+@pytest.mark.parametrize("workers", [IN_THIS_PROCESS, OnThisMachine(2)])
+def test_every_task_is_reported_once(workers: Workers) -> None:
+    assert outcomes_of(range(30), lambda task: task * task, workers) == {task: Done(task * task) for task in range(30)}
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_no_task_is_no_work(jobs: int) -> None:
-    assert outcomes_of([], lambda task: task, jobs) == {}
+@pytest.mark.parametrize("workers", [IN_THIS_PROCESS, OnThisMachine(2)])
+def test_no_task_is_no_work(workers: Workers) -> None:
+    assert outcomes_of([], lambda task: task, workers) == {}
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_an_exception_costs_its_own_task(jobs: int) -> None:
+@pytest.mark.parametrize("workers", [IN_THIS_PROCESS, OnThisMachine(2)])
+def test_an_exception_costs_its_own_task(workers: Workers) -> None:
     def worker(task: int) -> int:
         if task == 3:
             raise ValueError("three\nlines")
@@ -50,7 +52,7 @@ def test_an_exception_costs_its_own_task(jobs: int) -> None:
 
     expected = {task: Done(task) for task in range(8)}
     lost = {3: Lost("ValueError: three lines"), 4: Lost("a video without frames")}
-    assert outcomes_of(range(8), worker, jobs) == expected | lost
+    assert outcomes_of(range(8), worker, workers) == expected | lost
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
@@ -60,7 +62,7 @@ def test_a_killed_worker_costs_its_own_task(number: signal.Signals) -> None:
             os.kill(os.getpid(), number)
         return task
 
-    outcomes = outcomes_of(range(12), worker, 2)
+    outcomes = outcomes_of(range(12), worker, OnThisMachine(2))
     lost = outcomes.pop(5)
     assert isinstance(lost, Lost)
     assert number.name in lost.reason
@@ -72,7 +74,7 @@ def test_tasks_that_all_kill_their_worker_are_all_lost_and_the_run_ends() -> Non
         os.kill(os.getpid(), signal.SIGKILL)
         return task
 
-    outcomes = outcomes_of(range(5), worker, 2)
+    outcomes = outcomes_of(range(5), worker, OnThisMachine(2))
     assert set(outcomes) == set(range(5))
     assert all(isinstance(outcome, Lost) for outcome in outcomes.values())
 
@@ -84,11 +86,11 @@ def test_a_worker_that_is_killed_once_does_its_task_the_second_time(tmp_path: Pa
             os.kill(os.getpid(), signal.SIGKILL)
         return task
 
-    assert outcomes_of(range(6), worker, 2) == {task: Done(task) for task in range(6)}
+    assert outcomes_of(range(6), worker, OnThisMachine(2)) == {task: Done(task) for task in range(6)}
 
 
 def test_a_worker_that_leaves_is_lost() -> None:
-    outcomes = outcomes_of([0, 1], lambda task: os._exit(3) if task else task, 2)
+    outcomes = outcomes_of([0, 1], lambda task: os._exit(3) if task else task, OnThisMachine(2))
     assert outcomes[0] == Done(0)
     assert isinstance(outcomes[1], Lost)
 
@@ -107,15 +109,15 @@ def test_tasks_are_drawn_as_they_are_needed() -> None:
         reported += 1
         assert drawn - reported <= 4 * 2
 
-    run_tasks(tasks(), lambda task: task, 2, on_result)
+    run_tasks(tasks(), lambda task: task, OnThisMachine(2), on_result)
     assert drawn == reported == 50
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("workers", [IN_THIS_PROCESS, OnThisMachine(2)])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_what_the_caller_raises_ends_the_run(jobs: int, error: type[BaseException]) -> None:
+def test_what_the_caller_raises_ends_the_run(workers: Workers, error: type[BaseException]) -> None:
     def on_result(_task: int, _outcome: Outcome[int]) -> None:
         raise error
 
     with pytest.raises(error):
-        run_tasks(range(100), lambda task: task, jobs, on_result)
+        run_tasks(range(100), lambda task: task, workers, on_result)

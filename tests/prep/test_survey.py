@@ -14,6 +14,7 @@ from mfcd_core.errors import UsageError
 from mfcd_core.store import Store
 from mfcd_prep.extract import ExtractOptions, extract_videos
 from mfcd_prep.survey import survey_encoded
+from mfcd_prep.workers import IN_THIS_PROCESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ UCF101_CLIP = "ucf101_v_Basketball_g01_c01.avi"
 
 
 def test_the_manifest_says_what_there_is(encoded: Path) -> None:
-    survey = survey_encoded(encoded, "auto", 1)
+    survey = survey_encoded(encoded, "auto", IN_THIS_PROCESS)
     assert [(v.id, v.path, v.label, v.num_gops, v.real_frames) for v in survey.videos] == [
         ("jump/a", "jump/a.mp4", "jump", 2, 24),
         ("jump/b", "jump/b.mp4", "jump", 2, 24),
@@ -41,7 +42,7 @@ def test_the_manifest_says_what_there_is(encoded: Path) -> None:
 
 def test_files_beside_the_manifest_are_not_taken(encoded: Path) -> None:
     shutil.copy(encoded / "run" / "c.mp4", encoded / "run" / "new.mp4")
-    assert "run/new" not in [video.id for video in survey_encoded(encoded, "auto", 1).videos]
+    assert "run/new" not in [video.id for video in survey_encoded(encoded, "auto", IN_THIS_PROCESS).videos]
 
 
 def test_a_folder_that_encode_did_not_finish_is_refused(
@@ -64,7 +65,7 @@ def test_a_folder_that_encode_did_not_finish_is_refused(
 def test_a_manifest_that_cannot_be_read_is_refused(encoded: Path, content: str, said: str) -> None:
     (encoded / "manifest.jsonl").write_text(content)
     with pytest.raises(UsageError, match=said):
-        survey_encoded(encoded, "auto", 1)
+        survey_encoded(encoded, "auto", IN_THIS_PROCESS)
 
 
 def test_a_manifest_does_not_lead_out_of_its_folder(encoded: Path) -> None:
@@ -73,7 +74,7 @@ def test_a_manifest_does_not_lead_out_of_its_folder(encoded: Path) -> None:
     manifest = encoded / "manifest.jsonl"
     manifest.write_text(manifest.read_text().replace('"id": "run/c"', '"id": "../secret"'))
     with pytest.raises(UsageError, match=r"\.\./secret"):
-        survey_encoded(encoded, "auto", 1)
+        survey_encoded(encoded, "auto", IN_THIS_PROCESS)
 
 
 # Not made by encode
@@ -82,7 +83,7 @@ def test_a_manifest_does_not_lead_out_of_its_folder(encoded: Path) -> None:
 def test_a_folder_of_other_videos_is_counted_and_hashed(tmp_path: Path) -> None:
     for number, num_frames in enumerate((30, 12, 5)):
         encode(tmp_path / "walk" / f"{number}.avi", pan(num_frames, 0, 1, size=(48, 64)))
-    survey = survey_encoded(tmp_path, "auto", 1)
+    survey = survey_encoded(tmp_path, "auto", IN_THIS_PROCESS)
     assert [(v.id, v.path, v.label, v.num_gops, v.real_frames) for v in survey.videos] == [
         ("walk/0", "walk/0.avi", "walk", 2, None),
         ("walk/1", "walk/1.avi", "walk", 1, None),
@@ -90,15 +91,15 @@ def test_a_folder_of_other_videos_is_counted_and_hashed(tmp_path: Path) -> None:
     ]
     assert len({video.checksum for video in survey.videos}) == 3
     assert (survey.size, survey.gop_size, survey.encoder) == ((64, 48), 12, {})
-    assert [v.num_gops for v in survey_encoded(tmp_path, "pad", 1).videos] == [3, 1, 1]
+    assert [v.num_gops for v in survey_encoded(tmp_path, "pad", IN_THIS_PROCESS).videos] == [3, 1, 1]
 
 
 def test_what_does_not_open_is_a_failure_and_keeps_its_class(foreign: Path) -> None:
     (foreign / "fall").mkdir()
     (foreign / "fall" / "0.mp4").write_text("no video")
     (foreign / "notes.txt").write_text("no video either")
-    survey = survey_encoded(foreign, "auto", 1)
-    ((video_id, reason),) = survey.failures
+    survey = survey_encoded(foreign, "auto", IN_THIS_PROCESS)
+    ((video_id, _, reason, _),) = survey.failures
     assert (video_id, len(survey.videos), survey.classes) == ("fall/0", 12, ("fall", "jump", "run"))
     assert "cannot be read as a video" in reason
 
@@ -106,16 +107,16 @@ def test_what_does_not_open_is_a_failure_and_keeps_its_class(foreign: Path) -> N
 def test_links_out_of_the_folder_are_not_followed(foreign: Path, tmp_path: Path) -> None:
     shutil.copy(foreign / "run" / "01.mp4", tmp_path / "secret.mp4")
     (foreign / "run" / "link.mp4").symlink_to(tmp_path / "secret.mp4")
-    assert "run/link" not in [video.id for video in survey_encoded(foreign, "auto", 1).videos]
+    assert "run/link" not in [video.id for video in survey_encoded(foreign, "auto", IN_THIS_PROCESS).videos]
 
 
 def test_folders_with_nothing_usable_are_refused(tmp_path: Path, run_command: Callable[..., int]) -> None:
     for folder, said in [(tmp_path / "missing", "is not a folder"), (tmp_path, "has no usable video")]:
         with pytest.raises(UsageError, match=said):
-            survey_encoded(folder, "auto", 1)
+            survey_encoded(folder, "auto", IN_THIS_PROCESS)
     (tmp_path / "v.mp4").write_text("no video")
     with pytest.raises(UsageError, match=r"1 failed, first .*cannot be read as a video"):
-        survey_encoded(tmp_path, "auto", 1)
+        survey_encoded(tmp_path, "auto", IN_THIS_PROCESS)
     assert run_command("extract", tmp_path, tmp_path / "store", "--jobs", "1") == 2
 
 
@@ -129,7 +130,7 @@ def test_tails_of_foreign_videos(tmp_path: Path, tail: str, num_frames: list[int
     summary = extract_videos(tmp_path / "e", tmp_path / "store", ExtractOptions(tail=tail))
     assert Store(tmp_path / "store").videos.num_frames.tolist() == num_frames
     assert len(summary.failures) == 3 - len(num_frames)
-    assert all("5 frames, less than a GOP of 12; use --tail auto or pad" in reason for _, reason in summary.failures)
+    assert all("5 frames, less than a GOP of 12; use --tail auto or pad" in reason for _, _, reason, _ in summary.failures)
 
 
 @pytest.mark.parametrize(("tail", "num_gops", "num_frames"), [("auto", 11, 132), ("pad", 12, 141)])
@@ -163,6 +164,6 @@ def test_a_foreign_video_that_does_not_fit_costs_itself(
 ) -> None:
     encode(foreign / "jump" / "05.mp4", pan(24, 1, 1, size=size), options=options)
     summary = extract_videos(foreign, tmp_path / "store", ExtractOptions())
-    assert [video_id for video_id, _ in summary.failures] == ["jump/05"]
-    assert reason in summary.failures[0][1]
+    assert [failure.id for failure in summary.failures] == ["jump/05"]
+    assert reason in summary.failures[0].reason
     assert (summary.num_videos, summary.exit_status) == (12, 1)

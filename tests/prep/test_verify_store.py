@@ -16,6 +16,7 @@ from mfcd_core.store import Store
 from mfcd_core.store.index import GOPS, INDEX, VIDEOS, read_index, write_index
 from mfcd_prep.extract import ExtractOptions, extract_videos
 from mfcd_prep.verify import verify_store
+from mfcd_prep.workers import IN_THIS_PROCESS, OnThisMachine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +59,7 @@ def test_a_clean_store_has_no_findings(store: Path, encoded_once: Path, verify: 
 
 def test_processes_find_the_same(store: Path, encoded_once: Path) -> None:
     (store / FIRST).unlink()
-    assert verify_store(store, encoded_once, 2) == verify_store(store, encoded_once, 1)
+    assert verify_store(store, encoded_once, OnThisMachine(2)) == verify_store(store, encoded_once, IN_THIS_PROCESS)
 
 
 # Damage
@@ -112,7 +113,7 @@ def test_an_index_of_another_store(
 
 def test_a_folder_that_is_no_store_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"neither index\.json nor shards"):
-        verify_store(tmp_path, None, 1)
+        verify_store(tmp_path, None, IN_THIS_PROCESS)
 
 
 # Against the encoded videos
@@ -130,7 +131,7 @@ def test_a_folder_that_is_no_store_is_wrong_usage(tmp_path: Path) -> None:
 )
 def test_deep_is_silent_on_every_kind_of_store(encoded_once: Path, tmp_path: Path, options: ExtractOptions) -> None:
     extract_videos(encoded_once, tmp_path / "store", options)
-    summary = verify_store(tmp_path / "store", encoded_once, 1)
+    summary = verify_store(tmp_path / "store", encoded_once, IN_THIS_PROCESS)
     assert (summary.findings, summary.num_gops_audited) == ((), 9)
 
 
@@ -139,7 +140,7 @@ def test_deep_is_silent_on_tails_of_other_videos(tmp_path: Path, tail: str) -> N
     for num in (5, 30):
         encode(tmp_path / "e" / f"{num}.mp4", pan(num, 1, -1, size=(48, 64)))
     extract_videos(tmp_path / "e", tmp_path / "store", ExtractOptions(tail=tail))
-    assert verify_store(tmp_path / "store", tmp_path / "e", 1).findings == ()
+    assert verify_store(tmp_path / "store", tmp_path / "e", IN_THIS_PROCESS).findings == ()
 
 
 def tampered(store: Path, video_id: str, change: Callable[[StoredGop], StoredGop]) -> None:

@@ -1,0 +1,66 @@
+"""Shards into their places under their numbers, when all of them are there; no kill at any step loses one."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mfcd_core.atomic import PART_SUFFIX
+from mfcd_core.errors import OutputError
+from mfcd_core.store.index import INDEX
+from mfcd_prep.shards import waiting_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mfcd_prep.journal import Journal
+    from mfcd_prep.shards import ShardRecord, ShardTask
+
+Placed = tuple["ShardTask", "ShardRecord"]
+
+
+def place_shards(store: Path, present: Sequence[Placed], journal: Journal) -> None:
+    """Rename each shard to its number: all that move are set aside under their keys, recorded, then put in place.
+
+    `ShardRecord.find` knows them at every step. Two runs that do this at once find each other's work done.
+
+    Raises:
+        OutputError: a shard that was recorded is gone.
+    """
+    moves = [(task, record) for task, record in present if _found(store, record) != store / task.name]
+    if not moves:
+        return
+    (store / INDEX).unlink(missing_ok=True)  # it speaks of shards that are about to change
+    waiting_path(store, "").parent.mkdir(parents=True, exist_ok=True)
+    for task, record in moves:
+        _rename(_found(store, record), waiting_path(store, task.key))
+    for task, record in moves:
+        if record.name != task.name:
+            journal.append(replace(record, name=task.name).to_dict())
+    for task, _ in moves:
+        _rename(waiting_path(store, task.key), store / task.name)
+
+
+def _found(store: Path, record: ShardRecord) -> Path:
+    path = record.find(store)
+    if path is None:
+        raise OutputError(f"{record.name} of {store} was recorded, but is gone: run the same command again")
+    return path
+
+
+def _rename(source: Path, target: Path) -> None:
+    try:
+        source.rename(target)
+    except FileNotFoundError:
+        if not target.exists():  # else another run was quicker
+            raise
+
+
+def remove_strays(store: Path, names: set[str]) -> None:
+    """Remove shards that the index does not name, and what a killed run left."""
+    shutil.rmtree(waiting_path(store, "").parent, ignore_errors=True)
+    for path in (*store.glob("shard-*.h5"), *store.glob(f".*{PART_SUFFIX}")):
+        if path.name not in names:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,166 @@
+"""Where tasks run: in this process, in processes of this machine, or on a Dask cluster; one interface (DESIGN 8)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from joblib.externals.loky import ProcessPoolExecutor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+PARENT_CHECK_SECONDS = 1.0
+TIMED_OUT_STATUS = 124  # as of coreutils' timeout
+GRACE_SECONDS = 30.0
+
+
+class Workers(Protocol):
+    """A place where tasks run."""
+
+    @property
+    def breaks(self) -> bool:
+        """Whether a process that dies takes the whole pool, and every task under way, with it."""
+
+    @property
+    def num_slots(self) -> int:
+        """Tasks that may be under way at once, waiting ones included."""
+
+    def pool(self) -> AbstractContextManager[Executor]:
+        """A new pool; on the way out nothing of it is left running."""
+
+    def pool_of_one(self) -> AbstractContextManager[Executor]:
+        """A new pool that runs one task at a time."""
+
+    def is_crash(self, error: BaseException | None) -> bool:
+        """Whether a future's exception says that its process died, instead of what its task raised."""
+
+    def watch(self) -> None:
+        """Called every few seconds while tasks are under way; raises MfcdError when none can ever end."""
+
+
+@dataclass(frozen=True)
+class InThisProcess:
+    """One task after another, here; a task that crashes takes the run with it."""
+
+    breaks: bool = False
+    num_slots: int = 1
+
+    def pool(self) -> AbstractContextManager[Executor]:
+        """See `Workers`."""
+        return nullcontext(_Inline())
+
+    pool_of_one = pool
+
+    def is_crash(self, error: BaseException | None) -> bool:  # noqa: ARG002, see `Workers`
+        """See `Workers`."""
+        return False
+
+    def watch(self) -> None:
+        """See `Workers`."""
+
+
+IN_THIS_PROCESS = InThisProcess()
+
+
+class _Inline(Executor):
+    def submit(self, task: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:  # noqa: ANN401, as of Executor
+        future: Future[Any] = Future()
+        try:
+            future.set_result(task(*arguments, **options))
+        except Exception as error:  # noqa: BLE001, the future has it
+            future.set_exception(error)
+        return future
+
+
+@dataclass(frozen=True)
+class OnThisMachine:
+    """`jobs` processes of joblib's loky executor; a task and its result need to pickle."""
+
+    jobs: int
+    breaks: bool = True
+
+    @property
+    def num_slots(self) -> int:
+        """One under way and one waiting a process."""
+        return 2 * self.jobs
+
+    def pool(self) -> AbstractContextManager[Executor]:
+        """See `Workers`."""
+        return _processes(self.jobs)
+
+    def pool_of_one(self) -> AbstractContextManager[Executor]:
+        """See `Workers`."""
+        return _processes(1)
+
+    def is_crash(self, error: BaseException | None) -> bool:
+        """See `Workers`."""
+        return isinstance(error, BrokenProcessPool)
+
+    def watch(self) -> None:
+        """See `Workers`."""
+
+
+@contextmanager
+def _processes(jobs: int) -> Iterator[Executor]:
+    pool = ProcessPoolExecutor(max_workers=jobs, initializer=_start_worker)
+    try:
+        yield pool
+    finally:
+        with _deaf_to_interrupts():
+            pool.shutdown(wait=True, kill_workers=True)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Ignore a second Ctrl-C: it would also end the tools by which the pool finds its workers, and leave them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+_is_pool_process = threading.Event()
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and end when the parent is gone: nobody would take the results."""
+    _is_pool_process.set()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_SECONDS)
+    os._exit(1)
+
+
+@contextmanager
+def hard_limit(seconds: float | None) -> Iterator[None]:
+    """End this process where its work hangs beyond `seconds` and a grace, in code that cannot be interrupted.
+
+    Of use in a process of `OnThisMachine` alone; elsewhere, and with None, there is no limit.
+    """
+    if seconds is None or not _is_pool_process.is_set():
+        yield
+        return
+    timer = threading.Timer(seconds + GRACE_SECONDS, os._exit, (TIMED_OUT_STATUS,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
