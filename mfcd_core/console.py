@@ -24,8 +24,11 @@ from mfcd_core.errors import MfcdError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rich.console import RenderableType
+
 STDERR = Console(stderr=True, soft_wrap=True, highlight=False)
 LOG_EVERY_SECONDS = 10.0
+INTERRUPTED = "interrupted: nothing recorded is lost, the same command goes on from here"
 
 
 class Advance(Protocol):
@@ -45,19 +48,24 @@ def warn(message: str) -> None:
     say(f"warning: {message}")
 
 
+def show(drawing: RenderableType) -> None:
+    """Print a table or a coloured line for a person, on stderr; without colours where that is no terminal."""
+    STDERR.print(drawing)
+
+
 def print_json(summary: object) -> None:
     """Print one machine-readable summary, on stdout."""
     click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
 
 
-def main_of(command: click.Command) -> Callable[[], None]:
+def main_of(command: click.Command, interrupted: str = INTERRUPTED) -> Callable[[], None]:
     """Entry point of `command`: exit status 0, 1, 2 or 130 (DESIGN 3); the command returns its own status."""
 
     def main() -> None:
         try:
             status = command.main(standalone_mode=False)
         except click.exceptions.Abort:
-            say("interrupted: nothing recorded is lost, the same command goes on from here")
+            say(interrupted)
             status = 130
         except click.ClickException as error:
             error.show()

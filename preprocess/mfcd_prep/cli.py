@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mfcd_core.console import main_of, print_json, say
+from mfcd_prep.doctor_cli import doctor
 from mfcd_prep.encode import encode_videos, plan_videos
 from mfcd_prep.manifest import MANIFEST_NAME
 from mfcd_prep.options import MAX_LISTED, batch_options, jobs_option, json_option, list_pairs, say_counts, workers_of
@@ -178,7 +179,7 @@ def _show_summary(summary: EncodeSummary, encoded: Path, part: Part) -> None:
         say(f"part {part} is done; {left}: the last one writes the manifest")
 
 
-for command in (extract, verify, info):
+for command in (extract, verify, info, doctor):
     cli.add_command(command)
 
 main = main_of(cli)
