@@ -37,7 +37,7 @@ def residual_plane(
         _look_up_row(sources, y, shift, row_size, num_channels, look_up)
         for sheet in range(num_sheets):
             _gather_row(levels[sheet], look_up, num_channels, warped)
-            _quantize_row(current[sheet][y], warped, step, residual[sheet, y])
+            quantize_row(current[sheet][y], warped, step, residual[sheet, y])
 
 
 @jit
@@ -75,8 +75,11 @@ def _gather_row(
 
 
 @jit
-def _quantize_row(current: NDArray[np.uint8], warped: NDArray[np.uint8], step: int, residual: NDArray[Any]) -> None:
-    """floor((d + step / 2 - 1 + [d < 0]) / step) in 16 bits: steps 1, 2, 4 are shifts by 0, 1, 2."""
+def quantize_row(current: NDArray[np.uint8], warped: NDArray[np.uint8], step: int, residual: NDArray[Any]) -> None:
+    """One row: the difference d divided by `step`, nearest, ties toward zero.
+
+    floor((d + step / 2 - 1 + [d < 0]) / step) in 16 bits: steps 1, 2, 4 are shifts by 0, 1, 2.
+    """
     bias, more_below_zero, to_step = np.int16((step - 1) // 2), np.int16(step > 1), np.int16(step >> 1)
     for i in range(np.uint64(warped.size)):
         difference = np.int16(np.int16(current[i]) - np.int16(warped[i]))

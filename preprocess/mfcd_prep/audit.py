@@ -33,7 +33,7 @@ def audit_video(store: Store, row: int, path: Path) -> Iterator[Finding]:
     video_id, settings = str(store.videos.ids[row]), store.settings
     shard = store.shard_of(row)
     try:
-        pictures = _decode(path, settings.pixel_format)
+        pictures = iter_pictures(path, settings.pixel_format)
         for gop_index in range(int(store.videos.num_gops[row])):
             gop = store.read_gop(video_id, gop_index)
             its_pictures = list(islice(pictures, settings.gop_size))
@@ -46,7 +46,8 @@ def audit_video(store: Store, row: int, path: Path) -> Iterator[Finding]:
         yield Finding(str(error), shard, video_id)
 
 
-def _decode(path: Path, pixel_format: str) -> Iterator[Picture]:
+def iter_pictures(path: Path, pixel_format: str) -> Iterator[Picture]:
+    """Planes and vectors (None of an I-frame) of every picture, as PyAV gives them."""
     with opened(path) as container:
         stream = video_stream(container)
         stream.codec_context.options = {"flags2": "+export_mvs"}

@@ -46,9 +46,17 @@ class GopTracer:
 
     def add(self, position: int, frame: DecodedFrame, blocks: NDArray[np.int32]) -> None:
         """Take the P-frame at `position` (1 to gop_size - 1): trace, then residuals of every plane."""
+        self.trace(position, blocks)
+        self.subtract(position, frame)
+
+    def trace(self, position: int, blocks: NDArray[np.int32]) -> None:
+        """S_t from S_{t-1}, and D_t."""
         trace_frame(self._sources, blocks, self._next_sources)
         self._sources, self._next_sources = self._next_sources, self._sources
         accumulate_motion(self._sources, self.arrays["motion"][position - 1])
+
+    def subtract(self, position: int, frame: DecodedFrame) -> None:
+        """R_t of every plane."""
         for plane in self._planes:
             sheets, residual = plane.sheets_of(frame), plane.residuals[position - 1]
             residual_plane(sheets, plane.iframe, self._sources, plane.shift, plane.channels, self._step, residual)

@@ -130,7 +130,9 @@ def test_tails_of_foreign_videos(tmp_path: Path, tail: str, num_frames: list[int
     summary = extract_videos(tmp_path / "e", tmp_path / "store", ExtractOptions(tail=tail))
     assert Store(tmp_path / "store").videos.num_frames.tolist() == num_frames
     assert len(summary.failures) == 3 - len(num_frames)
-    assert all("5 frames, less than a GOP of 12; use --tail auto or pad" in reason for _, _, reason, _ in summary.failures)
+    assert all(
+        "5 frames, less than a GOP of 12; use --tail auto or pad" in reason for _, _, reason, _ in summary.failures
+    )
 
 
 @pytest.mark.parametrize(("tail", "num_gops", "num_frames"), [("auto", 11, 132), ("pad", 12, 141)])
