@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfcd_core.kernels import jit
+from mfcd_core.kernels import inlined, jit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +40,7 @@ def residual_plane(
             quantize_row(current[sheet][y], warped, step, residual[sheet, y])
 
 
-@jit
+@inlined
 def _look_up_row(
     sources: NDArray[np.int16], y: int, shift: int, row_size: int, num_channels: int, look_up: NDArray[np.int32]
 ) -> None:
@@ -59,7 +59,7 @@ def _look_up_row(
             look_up[x] = (source_y >> to_sample) * rows_to + (source_x >> to_sample) * columns_to
 
 
-@jit
+@inlined
 def _gather_row(
     levels: NDArray[np.uint8], look_up: NDArray[np.int32], num_channels: int, warped: NDArray[np.uint8]
 ) -> None:
@@ -74,7 +74,7 @@ def _gather_row(
             target += np.uint64(num_channels)
 
 
-@jit
+@inlined
 def quantize_row(current: NDArray[np.uint8], warped: NDArray[np.uint8], step: int, residual: NDArray[Any]) -> None:
     """One row: the difference d divided by `step`, nearest, ties toward zero.
 

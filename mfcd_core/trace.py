@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfcd_core.kernels import jit
+from mfcd_core.kernels import inlined, jit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,12 +54,12 @@ def _copy(values: NDArray[Any], target: NDArray[Any]) -> None:
         target[i] = values[i]
 
 
-@jit
+@inlined
 def _clip(start: int, size: int, limit: int) -> tuple[int, int]:
     return max(start, 0), min(start + size, limit)
 
 
-@jit
+@inlined
 def _is_unchanged(changed: NDArray[np.int32], cells: tuple[int, int], top: int) -> bool:
     """No earlier block has changed anything in these cells at row `top` or below."""
     return not (changed[cells[0] : cells[1]] > top).any()
