@@ -1,25 +1,34 @@
-"""What the videos are: a folder tree or a list, turned into ids and labels. Nothing here opens a video."""
+"""What the videos are: a folder tree or lists, turned into ids and labels. Nothing here opens a video."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
 
 from mfcd_core.errors import UsageError
+from mfcd_core.listed import Choice, choose_listed
+from mfcd_core.lists import decode_list
+from mfcd_core.names import OWN_FOLDER, VIDEO_EXTENSIONS, folded, id_of, label_of, spelled_alike
+from mfcd_core.splits import is_class_index, parse_class_index
+from mfcd_core.tree import iter_video_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
-# fmt: off
-VIDEO_EXTENSIONS = frozenset((
-    ".3gp", ".asf", ".avi", ".flv", ".gif", ".h264", ".hevc", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg",
-    ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv",
-))
-# fmt: on
-OWN_FOLDER = ".mfcd"
+    from numpy.typing import NDArray
+
+__all__ = ["OWN_FOLDER", "VIDEO_EXTENSIONS", "Catalog", "Video", "VideoTable", "id_of", "read_catalog"]
+
+NO_LABEL = -1
+OUTPUT_FOLDER = re.compile(r"\.mp4/")
+ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,143 +44,148 @@ class Video:
     label: str | None
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class VideoTable(Sequence[Video]):
+    """Videos by columns, made into a `Video` when asked for; a slice is a view.
+
+    ids: (N,) StringDType. extensions, labels: (N,) int32, positions in `extension_names` and `label_names`;
+    a label is -1 where there is none.
+    """
+
+    ids: NDArray[np.generic]
+    extensions: NDArray[np.int32]
+    labels: NDArray[np.int32]
+    extension_names: tuple[str, ...]
+    label_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, key: int) -> Video: ...
+    @overload
+    def __getitem__(self, key: slice) -> VideoTable: ...
+    def __getitem__(self, key: int | slice) -> Video | VideoTable:
+        if isinstance(key, slice):
+            columns = (self.ids[key], self.extensions[key], self.labels[key])
+            return VideoTable(*columns, self.extension_names, self.label_names)
+        return self._video(self.ids[key], self.extensions[key], self.labels[key])
+
+    def __iter__(self) -> Iterator[Video]:
+        for start in range(0, len(self), ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            columns = (column[rows].tolist() for column in (self.ids, self.extensions, self.labels))
+            yield from map(self._video, *columns)
+
+    def _video(self, video_id: str, extension: int, label: int) -> Video:
+        path = f"{video_id}{self.extension_names[extension]}"
+        return Video(video_id, path, None if label == NO_LABEL else self.label_names[label])
+
+
 @dataclass(frozen=True)
 class Catalog:
-    """The videos of one SOURCE, sorted by id; `ignored` counts what was left out, by reason."""
+    """The videos of one SOURCE, sorted by id.
+
+    root: the real path of SOURCE. ignored: how many files were left out, by reason. unmatched: entries of lists that
+    mean no video, as published. classes: those of a `classInd.txt`, in its order; every label is one of them.
+    """
 
     root: Path
-    videos: tuple[Video, ...]
+    videos: VideoTable
     ignored: Mapping[str, int] = field(default_factory=dict)
     unmatched: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.videos)
 
-    def restricted_to(self, ids: Iterable[str]) -> Catalog:
-        """The same catalog with the videos of these ids alone."""
-        wanted = frozenset(ids)
-        return Catalog(self.root, tuple(v for v in self.videos if v.id in wanted), self.ignored)
-
 
 def read_catalog(source: Path, lists: Sequence[Path] = ()) -> Catalog:
-    """Find the videos of the folder SOURCE, or those of a list of `path label` lines.
+    """Find the videos of the folder SOURCE, or those of them that lists name; a list's name tells its format.
+
+    Lists are lines of `path label`, official lists of UCF101, HMDB51 and Kinetics, CSV with path,split[,label], and
+    UCF101's `classInd.txt`, which gives the order of classes and leaves out nothing. A label comes from the list,
+    else from the first folder.
 
     Raises:
-        UsageError: SOURCE is no folder, two videos have the same id, or a line of the list leaves SOURCE.
+        UsageError: SOURCE or a list cannot be read; an entry leaves SOURCE or means two videos; lists, class index and
+            folders contradict each other; two videos would have one id, or ids that some file system takes for one.
     """
     if not source.is_dir():
         raise UsageError(f"{source} is not a folder: give the folder that holds the videos")
     root = Path(os.path.realpath(source))
-    if lists:
-        return _catalog_of(root, parse_videos_list(lists[0].read_text("utf-8"), root), Counter())
     ignored: Counter[str] = Counter()
-    paths = list(_iter_video_paths(root, ignored))
-    return _catalog_of(root, (_video(path, _label_of(path)) for path in paths), ignored)
+    classes = _read_classes([path for path in lists if is_class_index(path.name)])
+    texts = [(path.name, _read_text(path)) for path in lists if not is_class_index(path.name)]
+    if texts:
+        choice = choose_listed(root, texts, classes, ignored)
+    else:
+        choice = Choice({path: label_of(path) for path in iter_video_paths(root, ignored)})
+    labels = _as_in_class_index(choice.label_of, classes)
+    return Catalog(root, build_table(labels), dict(ignored), tuple(choice.unmatched), classes)
 
 
-def parse_videos_list(text: str, root: Path) -> Iterator[Video]:
-    """Yield the video of each `path label` line; a line without label takes its first folder as label.
-
-    The label is what follows a tab, or else the last space, unless the whole line names a file in `root`.
-    """
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            path, label = _split_line(line.removesuffix("\r"), root)
-            yield _video(_checked(path, root, number), label or _label_of(path))
-
-
-def id_of(path: str) -> str:
-    """The id of a video: its path relative to SOURCE, without extension."""
-    return os.path.splitext(path)[0]  # noqa: PTH122, a Path would forget `./` and doubled slashes of other systems
-
-
-def _video(path: str, label: str | None) -> Video:
-    return Video(id_of(path), path, label)
-
-
-def _label_of(path: str) -> str | None:
-    parts = path.split("/")
-    return parts[0] if len(parts) > 1 else None
-
-
-def _catalog_of(root: Path, videos: Iterable[Video], ignored: Mapping[str, int]) -> Catalog:
-    by_id: dict[str, Video] = {}
-    for video in videos:
-        other = by_id.setdefault(video.id, video)
-        if other != video:
-            raise UsageError(
-                f"{_shown(other)} and {_shown(video)} would both be the video {video.id!r}: "
-                "expected one file and one label an id; rename or leave out one of the two"
-            )
-    return Catalog(root, tuple(by_id[key] for key in sorted(by_id)), dict(ignored))
-
-
-def _shown(video: Video) -> str:
-    return repr(video.path) if video.label is None else f"{video.path!r} ({video.label})"
-
-
-def _iter_video_paths(root: Path, ignored: Counter[str]) -> Iterator[str]:
-    """Yield the paths of video files under `root`, relative; count every other file by reason."""
-    for folder, subfolders, names in os.walk(root):
-        _leave_out_subfolders(folder, subfolders, ignored)
-        for name in names:
-            path = os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")  # noqa: PTH118
-            reason = _why_ignored(path, root)
-            if reason is None:
-                yield path
-            else:
-                ignored[reason] += 1
-
-
-def _leave_out_subfolders(folder: str, subfolders: list[str], ignored: Counter[str]) -> None:
-    for name in list(subfolders):
-        reason = "hidden" if name.startswith(".") else "link to a folder" if Path(folder, name).is_symlink() else None
-        if reason is not None:
-            subfolders.remove(name)
-            ignored[reason] += 1
-
-
-def _why_ignored(path: str, root: Path) -> str | None:
-    name = path.rpartition("/")[2]
-    extension = PurePosixPath(name).suffix
-    if name.startswith("."):
-        return "hidden"
-    if extension.lower() not in VIDEO_EXTENSIONS:
-        return f"extension {extension}" if extension else "no extension"
-    if not _is_utf8(path):
-        return "name is not UTF-8"
-    if not _stays_inside(root / path, root):
-        return "link out of the source folder"
-    return None if (root / path).is_file() else "not a regular file"
-
-
-def _is_utf8(path: str) -> bool:
+def _read_text(path: Path) -> str:
     try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+        return decode_list(path.read_bytes())
+    except (OSError, UsageError) as error:
+        raise UsageError(f"{path} cannot be read ({error}): expected a list of videos, text in UTF-8") from None
 
 
-def _stays_inside(path: Path, root: Path) -> bool:
-    return Path(os.path.realpath(path)).is_relative_to(root)
+def _read_classes(paths: Sequence[Path]) -> tuple[str, ...] | None:
+    indexes = {parse_class_index(_read_text(path)): path for path in paths}
+    if len(indexes) > 1:
+        raise UsageError(f"{' and '.join(map(str, indexes.values()))} number the classes differently: give one of them")
+    return next(iter(indexes), None)
 
 
-def _split_line(line: str, root: Path) -> tuple[str, str]:
-    if "\t" in line:
-        path, _, label = line.partition("\t")
-        return path, label.strip()
-    whole = line.strip()
-    path, _, label = whole.rpartition(" ")
-    return (whole, "") if not path or (root / whole).is_file() else (path.rstrip(), label)
+def _as_in_class_index(label_of: Mapping[str, str | None], classes: Sequence[str] | None) -> Mapping[str, str | None]:
+    """The same labels as the class index spells them. Raises UsageError where it has no such class."""
+    if classes is None:
+        return label_of
+    spelling_of = {spelled_alike(name): name for name in classes}
+    for path, label in label_of.items():
+        if label is not None and spelled_alike(label) not in spelling_of:
+            raise UsageError(f"{path!r} has the class {label!r}, which the class index lacks: leave out the file or it")
+    return {path: label and spelling_of[spelled_alike(label)] for path, label in label_of.items()}
 
 
-def _checked(path: str, root: Path, number: int) -> str:
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or OWN_FOLDER in pure.parts[:1] or "\0" in path:
+def build_table(label_of: Mapping[str, str | None]) -> VideoTable:
+    paths = sorted(label_of, key=lambda path: (id_of(path), path))
+    _check_ids(paths)
+    ids = [id_of(path) for path in paths]
+    extensions, extension_names = _coded(path[len(id_) :] for path, id_ in zip(paths, ids, strict=True))
+    labels, label_names = _coded(label_of[path] for path in paths)
+    return VideoTable(np.array(ids, np.dtypes.StringDType()), extensions, labels, extension_names, label_names)
+
+
+def _coded(names: Iterable[str | None]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Names as positions in a table, -1 for None; and the table, in order of appearance."""
+    table: dict[str, int] = {}
+    codes = (NO_LABEL if name is None else table.setdefault(name, len(table)) for name in names)
+    return np.fromiter(codes, np.int32), tuple(table)
+
+
+def _check_ids(paths: Sequence[str]) -> None:
+    """Raise UsageError where two videos have one id, or outputs that some file system takes for one."""
+    path_of: dict[str, str] = {}
+    for path in paths:
+        other = path_of.setdefault(folded(id_of(path)), path)
+        if other is not path:
+            _refuse(other, path)
+    for key, path in path_of.items():
+        for folder in OUTPUT_FOLDER.finditer(key):  # the output of `a` is a.mp4, where a folder a.mp4 cannot be
+            if (blocked := key[: folder.start()]) in path_of:
+                _refuse(path_of[blocked], path)
+
+
+def _refuse(first: str, second: str) -> None:
+    if id_of(first) == id_of(second):
         raise UsageError(
-            f"line {number} of the list names {path!r}: expected a path relative to the source folder, without `..`"
+            f"{first!r} and {second!r} would both be the video {id_of(first)!r}: expected one file an id; "
+            "rename or leave out one of the two"
         )
-    if not _stays_inside(root / path, root):
-        raise UsageError(f"line {number} of the list: {path!r} is a link that leaves {root}: copy the file there")
-    return str(pure)
+    raise UsageError(
+        f"{first!a} and {second!a} would be in each other's way on file systems that ignore case or Unicode normal "
+        "form: rename or leave out one of the two"
+    )

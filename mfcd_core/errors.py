@@ -10,11 +10,20 @@ class UsageError(MfcdError):
 
 
 class VideoError(MfcdError):
-    """One video cannot be used; the others can."""
+    """One video cannot be used; the others can. problem: a key of the closed set of what can be wrong with one."""
+
+    problem = "undecodable"
+
+    def __init__(self, message: str, problem: str | None = None) -> None:
+        super().__init__(message)
+        if problem is not None:
+            self.problem = problem
 
 
 class GopError(VideoError):
     """A file breaks the grid of one I-frame followed by gop_size - 1 P-frames."""
+
+    problem = "off-grid"
 
 
 class DeadlineError(MfcdError):

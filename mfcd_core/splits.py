@@ -5,10 +5,6 @@ Everything here is pure: text in, `Splits` out. `Splits` maps a split's name to 
 
 from __future__ import annotations
 
-import csv
-import io
-import os
-import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,20 +12,17 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from mfcd_core.errors import UsageError
+from mfcd_core.lists import iter_lines, iter_listed, reader_of
+from mfcd_core.matching import Matcher
+from mfcd_core.names import composed, spelled_alike
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 Splits = dict[str, dict[str, list[str]]]
 Assignment = tuple[str, str, str]  # split, role, entry as published
 
-ROLE_WORDS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
-    ("val", "valid", "validate", "validation"), "val"
-)
-HMDB51_ROLES = {"1": "train", "2": "test", "0": None}
-UCF101_NAME = re.compile(r"(train|test)list(\d+)\.txt", re.IGNORECASE)
-HMDB51_NAME = re.compile(r"(.+)_test_split(\d+)\.txt", re.IGNORECASE)
-KINETICS_COLUMNS = frozenset({"youtube_id", "time_start", "time_end"})
+CLASS_INDEX_NAME = "classind.txt"
 
 
 @dataclass(frozen=True)
@@ -42,7 +35,12 @@ class ResolvedSplits:
 
 def is_split_file(name: str) -> bool:
     """Whether a file of this name is an official split file or a CSV."""
-    return bool(UCF101_NAME.fullmatch(name) or HMDB51_NAME.fullmatch(name) or name.lower().endswith(".csv"))
+    return reader_of(name) is not None
+
+
+def is_class_index(name: str) -> bool:
+    """Whether a file of this name is the class index of UCF101, `classInd.txt`."""
+    return name.lower() == CLASS_INDEX_NAME
 
 
 def parse_split_file(name: str, text: str) -> Splits:
@@ -51,24 +49,35 @@ def parse_split_file(name: str, text: str) -> Splits:
     UCF101 `trainlist01.txt`, HMDB51 `<class>_test_split1.txt`, Kinetics CSV, or CSV with columns path,split.
 
     Raises:
-        UsageError: the name or a line fits none of these.
+        UsageError: the name or a line fits none of these, or an entry leaves SOURCE.
     """
-    if found := UCF101_NAME.fullmatch(name):
-        assignments = _iter_ucf101(text, found[1].lower(), f"split{int(found[2])}")
-    elif found := HMDB51_NAME.fullmatch(name):
-        assignments = _iter_hmdb51(name, text, found[1], f"split{int(found[2])}")
-    elif name.lower().endswith(".csv"):
-        assignments = _iter_csv(name, text)
-    else:
+    return collect_splits((listed.split, listed.role, listed.path) for listed in iter_listed(name, text))
+
+
+def parse_class_index(text: str) -> tuple[str, ...]:
+    """The classes of a `classInd.txt` in the order of their numbers; its lines are `1 ApplyEyeMakeup`.
+
+    Raises:
+        UsageError: a line is no number and name, or the numbers are not 1 to n, each with its own class.
+    """
+    name_of: dict[int, str] = {}
+    for where, line in iter_lines("the class index", text):
+        number, _, name = line.strip().partition(" ")
+        if not (number.isdecimal() and number.isascii() and name.strip()):
+            raise UsageError(f"{where} is {line!r}: expected a number and a class, such as `1 ApplyEyeMakeup`")
+        if name_of.setdefault(int(number), name.strip()) != name.strip():
+            raise UsageError(f"{where} is {line!r}: expected each number once, but {number} is {name_of[int(number)]}")
+    classes = tuple(name_of[number] for number in sorted(name_of))
+    if sorted(name_of) != list(range(1, len(classes) + 1)) or len(set(map(spelled_alike, classes))) != len(classes):
         raise UsageError(
-            f"{name} is not a split file: expected trainlistNN.txt, testlistNN.txt, *_test_splitN.txt or a .csv"
+            f"the class index has {len(classes)} numbers: expected 1 to n without gaps, each its own class"
         )
-    return _collected(assignments)
+    return classes
 
 
 def merge_splits(parts: Iterable[Splits]) -> Splits:
     """Join the splits of several files into one; the same split and role add up."""
-    return _collected(
+    return collect_splits(
         (split, role, entry)
         for part in parts
         for split, roles in part.items()
@@ -85,22 +94,33 @@ def resolve_splits(published: Splits, ids: Iterable[str]) -> ResolvedSplits:
     Raises:
         UsageError: an entry fits two videos, or a video has two roles in one split.
     """
-    match = _matcher(ids)
+    known = list(ids)
+    matcher = Matcher(known)
     unmatched: list[str] = []
 
     def iter_matches() -> Iterator[Assignment]:
         for split, role, entry in _iter_assignments(published):
-            video_id = match(entry)
-            if video_id is None:
-                unmatched.append(entry)
+            rows = matcher.find(entry)
+            if len(rows) > 1:
+                raise UsageError(ambiguous(entry, known[rows[0]], known[rows[1]]))
+            if rows:
+                yield split, role, known[rows[0]]
             else:
-                yield split, role, video_id
+                unmatched.append(entry)
 
     splits = {
-        split: {role: sorted(v) for role, v in roles.items()} for split, roles in _collected(iter_matches()).items()
+        split: {role: sorted(v) for role, v in roles.items()} for split, roles in collect_splits(iter_matches()).items()
     }
     check_disjoint(splits)
     return ResolvedSplits(splits, tuple(unmatched))
+
+
+def ambiguous(entry: str, first: str, second: str) -> str:
+    """The message for an entry that means two videos."""
+    show = ascii if composed(first) == composed(second) else repr
+    return (
+        f"entry {entry!r} fits {show(first)} and {show(second)}: name the folder in the list, or rename one of the two"
+    )
 
 
 def check_disjoint(splits: Splits) -> None:
@@ -143,7 +163,8 @@ def _num_test(num_videos: int, test_share: float) -> int:
     return min(max(round(num_videos * test_share), 1), num_videos - 1)
 
 
-def _collected(assignments: Iterable[Assignment]) -> Splits:
+def collect_splits(assignments: Iterable[Assignment]) -> Splits:
+    """Gather assignments by split and role, in their order, each entry once."""
     ordered: dict[str, dict[str, dict[str, None]]] = {}
     for split, role, entry in assignments:
         ordered.setdefault(split, {}).setdefault(role, {})[entry] = None
@@ -155,108 +176,3 @@ def _iter_assignments(splits: Splits) -> Iterator[Assignment]:
         for role, entries in roles.items():
             for entry in entries:
                 yield split, role, entry
-
-
-def _iter_ucf101(text: str, role: str, split: str) -> Iterator[Assignment]:
-    for line in text.splitlines():
-        if line.strip():
-            yield split, role, re.sub(r"\s+\d+$", "", line.strip())
-
-
-def _iter_hmdb51(name: str, text: str, label: str, split: str) -> Iterator[Assignment]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        file_name, _, code = line.strip().rpartition(" ")
-        if not file_name or code not in HMDB51_ROLES:
-            raise UsageError(f"{name} line {number} is {line!r}: expected `file.avi 1`, `file.avi 2` or `file.avi 0`")
-        role = HMDB51_ROLES[code]
-        if role is not None:
-            yield split, role, f"{label}/{file_name.rstrip()}"
-
-
-def _iter_csv(name: str, text: str) -> Iterator[Assignment]:
-    rows = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
-    columns = frozenset(rows.fieldnames or ())
-    if columns >= KINETICS_COLUMNS:
-        split, entry_of = "kinetics", _kinetics_entry
-    elif columns >= {"path", "split"}:
-        split, entry_of = os.path.splitext(name)[0], _path_entry  # noqa: PTH122, a name, not a file
-    else:
-        raise UsageError(f"{name} has columns {sorted(columns)}: expected path,split or those of Kinetics")
-    for number, row in enumerate(rows, start=2):
-        yield split, _role_of(row, name, number), _entry(entry_of, row, name, number)
-
-
-def _entry(entry_of: Callable[[Mapping[str, str]], str], row: Mapping[str, str], name: str, number: int) -> str:
-    try:
-        return entry_of(row)
-    except (ValueError, TypeError, AttributeError):
-        raise UsageError(f"{name} line {number} is {dict(row)}: expected a value in every column") from None
-
-
-def _role_of(row: Mapping[str, str], name: str, number: int) -> str:
-    word = (row.get("split") or "").strip().lower()
-    if word not in ROLE_WORDS:
-        raise UsageError(f"{name} line {number} has split {word!r}: expected one of {', '.join(ROLE_WORDS)}")
-    return ROLE_WORDS[word]
-
-
-def _path_entry(row: Mapping[str, str]) -> str:
-    return row["path"].strip()
-
-
-def _kinetics_entry(row: Mapping[str, str]) -> str:
-    """The file's path as the usual downloaders name it; the lists of the test set carry no label."""
-    start, end = (int(float(row[column])) for column in ("time_start", "time_end"))
-    name = f"{row['youtube_id'].strip()}_{start:06d}_{end:06d}"
-    label = (row.get("label") or "").strip()
-    return f"{label}/{name}" if label else name
-
-
-def _matcher(ids: Iterable[str]) -> Callable[[str], str | None]:
-    """A function from a published entry to the id it means."""
-    exact: set[str] = set()
-    by_tail: defaultdict[str, list[str]] = defaultdict(list)
-    for video_id in ids:
-        exact.add(video_id)
-        for tail in _tails(video_id):
-            by_tail[tail].append(video_id)
-
-    def match(entry: str) -> str | None:
-        spellings = (entry, os.path.splitext(entry)[0])  # noqa: PTH122, an entry may lack its extension
-        for spelling in spellings:
-            if spelling in exact:
-                return spelling
-        for spelling in spellings:
-            if found := _found_by_tail(spelling, by_tail):
-                return _only(found, entry)
-        return None
-
-    return match
-
-
-def _found_by_tail(spelling: str, by_tail: Mapping[str, list[str]]) -> list[str]:
-    """Ids that end in the whole entry, or else ids that are an ending of the entry."""
-    whole, *shorter = _tails(spelling)
-    if whole in by_tail:
-        return by_tail[whole]
-    for tail in shorter:
-        if found := [video_id for video_id in by_tail.get(tail, ()) if _normal(video_id) == tail]:
-            return found
-    return []
-
-
-def _only(found: list[str], entry: str) -> str:
-    if len(found) > 1:
-        raise UsageError(f"entry {entry!r} fits {found[0]!r} and {found[1]!r}: name the folder in the list")
-    return found[0]
-
-
-def _normal(path: str) -> str:
-    return path.replace(" ", "_")
-
-
-def _tails(path: str) -> list[str]:
-    parts = _normal(path).split("/")
-    return ["/".join(parts[start:]) for start in range(len(parts))]

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 import pytest
 
+from mfcd_core.catalog import Video
 from mfcd_prep import cli
 from mfcd_prep.encode import encode_videos
 from mfcd_prep.manifest import read_manifest
-from mfcd_prep.transcode import EncodeSettings
+from mfcd_prep.transcode import EncodeSettings, Transcoder
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from mfcd_prep.manifest import VideoRecord
@@ -33,6 +34,16 @@ def encode_one(folder: Path, settings: EncodeSettings = SMALL) -> tuple[VideoRec
     return record, encoded / f"{record.id}.mp4"
 
 
+def transcode_one(
+    source: Path, settings: EncodeSettings = SMALL, timeout_seconds: float | None = None
+) -> tuple[VideoRecord, Path]:
+    """Encode one file, without plan and journal; returns its record and where its file would be."""
+    with TemporaryDirectory(dir=source.parent) as scratch:
+        encoded = source.with_name("transcoded")
+        transcoder = Transcoder(source.parent, encoded, Path(scratch), settings, timeout_seconds)
+        return transcoder.transcode(Video("v", source.name, None)), encoded / "v.mp4"
+
+
 def rgb_frames(path: Path) -> NDArray[np.uint8]:
     """(T, H, W, 3), as PyAV gives them."""
     with av.open(str(path)) as container:
@@ -46,7 +57,7 @@ def num_decoded(path: Path) -> int:
         for packet in container.demux(container.streams.video[0]):
             try:
                 count += len(packet.decode())
-            except av.InvalidDataError:
+            except av.FFmpegError:
                 continue
     return count
 

@@ -37,7 +37,7 @@ class StoredArray:
 
 @dataclass(frozen=True)
 class StoreSettings:
-    """Frame size in pixels, frames a GOP, planes, trace, residual step, and how the input was encoded."""
+    """Frame size in pixels, frames a GOP, planes, trace, residual step, and how the input was encoded and decoded."""
 
     width_px: int
     height_px: int
@@ -48,6 +48,7 @@ class StoreSettings:
     level: int = 1
     tail: str = "auto"
     encoder: Mapping[str, Any] = field(default_factory=dict)
+    decoder: str = "pyav"
 
     def __post_init__(self) -> None:
         for name in ("width_px", "height_px"):

@@ -11,6 +11,7 @@ import numpy as np
 from mfcd_core.errors import MfcdError
 from mfcd_core.store.verify import Finding
 from mfcd_prep.bitstream import opened, video_stream
+from mfcd_prep.decode import require_decoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from mfcd_core.gop import Gop
     from mfcd_core.store.reader import Store
+    from mfcd_core.store.settings import StoreSettings
 
 Picture: TypeAlias = "tuple[dict[str, NDArray[Any]], NDArray[Any] | None]"
 
@@ -33,7 +35,7 @@ def audit_video(store: Store, row: int, path: Path) -> Iterator[Finding]:
     video_id, settings = str(store.videos.ids[row]), store.settings
     shard = store.shard_of(row)
     try:
-        pictures = iter_pictures(path, settings.pixel_format)
+        pictures = _decode(path, settings)
         for gop_index in range(int(store.videos.num_gops[row])):
             gop = store.read_gop(video_id, gop_index)
             its_pictures = list(islice(pictures, settings.gop_size))
@@ -44,6 +46,18 @@ def audit_video(store: Store, row: int, path: Path) -> Iterator[Finding]:
             yield Finding(f"the video has {left_over} more frames than the store", shard, video_id)
     except (MfcdError, OSError, av.FFmpegError) as error:
         yield Finding(str(error), shard, video_id)
+
+
+def _decode(path: Path, settings: StoreSettings) -> Iterator[Picture]:
+    """Pictures as the store's decoder gives them, with the vectors of PyAV."""
+    pictures = iter_pictures(path, settings.pixel_format)
+    if settings.decoder == "pyav":
+        return pictures
+    frames = require_decoder(settings.decoder, settings.pixel_format).iter_frames(path, "rgb24", settings.trace)
+    return (
+        ({"rgb": frame.sheets[0].reshape(frame.height_px, frame.width_px, 3)}, vectors)
+        for frame, (_, vectors) in zip(frames, pictures, strict=True)
+    )
 
 
 def iter_pictures(path: Path, pixel_format: str) -> Iterator[Picture]:

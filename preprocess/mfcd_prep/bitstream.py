@@ -1,18 +1,17 @@
-"""What a video file says of itself, and what its bitstream really holds: picture types and the frame count."""
+"""What a bitstream really holds: picture types and the frame count; and cutting it, packet by packet."""
 
 from __future__ import annotations
 
-import math
 from contextlib import contextmanager
-from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import av
 from av.video.frame import PictureType
 
 from mfcd_core.errors import GopError, VideoError
-from mfcd_prep.ffmpeg import LOCAL_VIDEO_ONLY
+from mfcd_prep.ffmpeg import LOCAL_VIDEO_ONLY, url_of
+from mfcd_prep.output import output_faults
+from mfcd_prep.process import NO_DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,93 +20,31 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-# Names of FFmpeg's AVColorSpace and AVColorRange, as its filters spell them.
-MATRICES = {0: "gbr", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco", 9: "bt2020nc"}
-RANGES = {1: "tv", 2: "pc"}
-DEFAULT_FPS = Fraction(25)
-MAX_FPS = 1000
-MAX_TIME_BASE = 65535  # MPEG-4 part 2 stores the denominator of its time base in 16 bits
+    from mfcd_prep.process import Deadline
+
 ATTACHED_PICTURE = 0x400
+# Refuse what breaks the syntax instead of concealing it, and skip the sums that cannot fail: measured on bit flips,
+# the inverse transform finds nothing that reading the coefficients did not.
+STRICT = {"err_detect": "crccheck+bitstream+buffer+explode", "skip_idct": "all"}
 
 
-@dataclass(frozen=True)
-class SourceInfo:
-    """What the header of a source says; nothing of it is proven.
-
-    width, height: pixels as coded, before rotation. fps: nominal rate, fit for MPEG-4. matrix, range: as tagged, or
-    "unspecified". num_frames_from_header: None where the container does not say.
-    """
-
-    codec: str
-    width: int
-    height: int
-    sar: Fraction
-    fps: Fraction
-    matrix: str
-    range: str
-    pixel_format: str
-    is_rgb: bool
-    num_frames_from_header: int | None
-
-    @property
-    def matrix_read_as(self) -> str:
-        """The matrix to read the source with, as `scale` names it.
-
-        `auto` is the tag, or BT.601 without one; untagged HD is BT.709, as players assume (wider than 1279 or
-        higher than 576 lines).
-        """
-        untagged_hd = self.matrix == "unspecified" and not self.is_rgb and (self.width >= 1280 or self.height > 576)
-        return "bt709" if untagged_hd else "auto"
-
-
-def probe(path: Path) -> SourceInfo:
-    """Read the header of a source, with no demuxer but real video containers and no protocol but files.
+def read_picture_types(path: Path, deadline: Deadline = NO_DEADLINE) -> str:
+    """Decode the first video track on one thread, strictly, and return one letter a frame: "IPPP...".
 
     Raises:
-        VideoError: it is no video, or has no video stream.
+        VideoError: it cannot be opened or decoded to its end, or the decoder had to conceal damage.
     """
-    with opened(path) as container:
-        stream = video_stream(container)
-        codec = stream.codec_context
-        return SourceInfo(
-            codec=codec.name,
-            width=codec.width,
-            height=codec.height,
-            sar=stream.sample_aspect_ratio or Fraction(1),
-            fps=mpeg4_rate(stream.average_rate or stream.guessed_rate),
-            matrix=MATRICES.get(codec.colorspace, "unspecified"),
-            range=RANGES.get(codec.color_range, "unspecified"),
-            pixel_format=codec.pix_fmt or "unknown",
-            is_rgb=codec.format is not None and codec.format.is_rgb,
-            num_frames_from_header=stream.frames or None,
-        )
-
-
-def mpeg4_rate(rate: Fraction | None) -> Fraction:
-    """The nearest rate whose time base MPEG-4 part 2 can store; 25 where there is none worth the name."""
-    if rate is None or not 0 < rate <= MAX_FPS:
-        return DEFAULT_FPS
-    if max(rate.numerator, rate.denominator) <= MAX_TIME_BASE:
-        return rate
-    return rate.limit_denominator(MAX_TIME_BASE // math.ceil(rate)) or Fraction(1, MAX_TIME_BASE)
-
-
-def count_frames_in_header(path: Path) -> int:
-    """Frames that the container of an encoded video promises, without decoding one."""
-    with opened(path) as container:
-        return video_stream(container).frames
-
-
-def read_picture_types(path: Path) -> str:
-    """Decode the first video stream on one thread and return one letter a frame: "IPPP...".
-
-    Raises:
-        VideoError: it cannot be opened or decoded to its end.
-    """
-    with opened(path) as container:
+    letters: list[str] = []
+    with opened(path, deadline) as container:
         stream = video_stream(container)
         stream.codec_context.thread_count = 1
-        return "".join(PictureType(frame.pict_type).name[:1] for frame in container.decode(stream))
+        stream.codec_context.options = STRICT
+        for frame in container.decode(stream):
+            deadline.check()
+            if frame.is_corrupt:
+                raise VideoError(f"frame {len(letters)} is damaged: encode the video again", "damaged")
+            letters.append(PictureType(frame.pict_type).name[:1])
+    return "".join(letters)
 
 
 def count_packets(path: Path) -> int:
@@ -133,7 +70,8 @@ def cut_to(source: Path, target: Path, num_frames: int) -> None:
     """Copy the first `num_frames` packets of an encoded video to `target`, as mp4; these are its first frames."""
     with (
         opened(source) as container,
-        av.open(_url(target), "w", "mp4", container_options={"fflags": "+bitexact"}) as out,
+        output_faults(target.parent),
+        av.open(url_of(target), "w", "mp4", container_options={"fflags": "+bitexact"}) as out,
     ):
         stream = video_stream(container)
         copy = out.add_stream_from_template(stream)
@@ -146,23 +84,31 @@ def cut_to(source: Path, target: Path, num_frames: int) -> None:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[InputContainer]:
-    """Open a video with no demuxer but real video containers and no protocol but files. Raises VideoError."""
+def opened(path: Path, deadline: Deadline = NO_DEADLINE) -> Iterator[InputContainer]:
+    """Open a video with no demuxer but real video containers and no protocol but files.
+
+    Raises:
+        VideoError: it cannot be read as a video.
+        DeadlineError: reading took too long.
+    """
+    timeout = deadline.remaining_seconds()
     try:
-        with av.open(_url(path), options=LOCAL_VIDEO_ONLY) as container:
+        with av.open(url_of(path), options=LOCAL_VIDEO_ONLY, timeout=timeout, metadata_errors="replace") as container:
             yield container
-    except (av.FFmpegError, UnicodeDecodeError) as error:
+    except av.FFmpegError as error:
+        deadline.check()
         reason = getattr(error, "strerror", None) or str(error)
-        raise VideoError(f"cannot be read as a video: {reason}") from None
+        raise VideoError(f"cannot be read as a video: {reason}", "not-a-video") from None
+
+
+def video_streams(container: InputContainer) -> list[VideoStream]:
+    """The video tracks; cover pictures are none. Raises VideoError where there is no track."""
+    streams = [stream for stream in container.streams.video if not stream.disposition & ATTACHED_PICTURE]
+    if not streams:
+        raise VideoError("no video stream in the file", "no-video-stream")
+    return streams
 
 
 def video_stream(container: InputContainer) -> VideoStream:
-    """The first video stream that is no cover picture."""
-    for stream in container.streams.video:
-        if not stream.disposition & ATTACHED_PICTURE:
-            return stream
-    raise VideoError("no video stream in the file")
-
-
-def _url(path: Path) -> str:
-    return f"file:{path.absolute()}"
+    """The first video track. Raises VideoError."""
+    return video_streams(container)[0]

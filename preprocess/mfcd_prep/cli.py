@@ -16,6 +16,7 @@ from mfcd_prep.encode import encode_videos, plan_videos
 from mfcd_prep.manifest import MANIFEST_NAME
 from mfcd_prep.options import MAX_LISTED, batch_options, jobs_option, json_option, list_pairs, say_counts, workers_of
 from mfcd_prep.sample import write_samples
+from mfcd_prep.show_cli import show
 from mfcd_prep.store_cli import extract, info, verify
 from mfcd_prep.transcode import TAILS, EncodeSettings
 
@@ -169,6 +170,7 @@ def _show_summary(summary: EncodeSummary, encoded: Path, part: Part) -> None:
     say_counts({f"  {problem}: {problem}": n for problem, n in summary.problems.items()})
     num_gone = len(summary.vanished) - len(summary.pruned)
     say_counts({"outputs removed": len(summary.pruned), "outputs without their source: --prune removes them": num_gone})
+    list_pairs("in a list, but not in SOURCE", [(entry, "left out") for entry in summary.unmatched])
     say_counts({"entries of the lists name no video": len(summary.unmatched)})
     say_counts({f"left out: {reason}": number for reason, number in sorted(summary.ignored.items())})
     say(f"{summary.num_gops} GOPs, {summary.num_frames} frames in {encoded} ({summary.seconds:.1f} s)")
@@ -179,7 +181,7 @@ def _show_summary(summary: EncodeSummary, encoded: Path, part: Part) -> None:
         say(f"part {part} is done; {left}: the last one writes the manifest")
 
 
-for command in (extract, verify, info, doctor):
+for command in (extract, verify, info, show, doctor):
     cli.add_command(command)
 
 main = main_of(cli)

@@ -56,7 +56,7 @@ class OnDask:
         try:
             yield executor
         finally:
-            executor.shutdown(wait=False, cancel_futures=True)
+            executor.shutdown(wait=False)  # cancels what is left
 
     pool_of_one = pool
 

@@ -1,8 +1,10 @@
-"""Decoding an encoded video once: planes, picture types and codec motion vectors, through PyAV."""
+"""Decoding an encoded video once: pictures, their types and codec motion vectors, by one of two decoders."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,12 +12,13 @@ from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from mfcd_core.blocks import MOTION_VECTOR, blocks_from_vectors
-from mfcd_core.errors import VideoError
+from mfcd_core.errors import UsageError, VideoError
 from mfcd_core.motion import NO_BLOCKS
+from mfcd_prep import mv_extractor
 from mfcd_prep.bitstream import opened, video_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import av
@@ -54,10 +57,7 @@ def iter_frames(path: Path, pixel_format: str, trace: str) -> Iterator[DecodedFr
 
 
 def _to_decoded(frame: av.VideoFrame, pixel_format: str, trace: str, reformatter: VideoReformatter) -> DecodedFrame:
-    if frame.format.name != "yuv420p":
-        raise VideoError(f"pixel format {frame.format.name}, expected yuv420p; run mfcd-prep encode first")
-    if frame.is_corrupt:
-        raise VideoError("the decoder concealed damage in the stream; encode the video again")
+    _check_picture(frame)
     picture_type = PictureType(frame.pict_type).name
     vectors = None if picture_type == "B" else frame.side_data.get("MOTION_VECTORS")
     picture = reformatter.reformat(frame, format="rgb24") if pixel_format == "rgb24" else frame
@@ -72,5 +72,69 @@ def _to_decoded(frame: av.VideoFrame, pixel_format: str, trace: str, reformatter
     )
 
 
+def _check_picture(frame: av.VideoFrame) -> None:
+    if frame.format.name != "yuv420p":
+        raise VideoError(f"pixel format {frame.format.name}, expected yuv420p; run mfcd-prep encode first")
+    if frame.is_corrupt:
+        raise VideoError("the decoder concealed damage in the stream; encode the video again")
+
+
 def _sheet(plane: VideoPlane) -> NDArray[np.uint8]:
     return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+
+
+def iter_frames_of_mv_extractor(path: Path, pixel_format: str, trace: str) -> Iterator[DecodedFrame]:
+    """As `iter_frames`; pictures (RGB alone) and vectors are those of motion-vector-extractor, an FFmpeg of its own.
+
+    That one, FFmpeg 4.1.3, says nothing of damage that it conceals: PyAV decodes beside it, and both have to agree on
+    types, sizes and the number of pictures. Raises VideoError, also for what is neither MPEG-4 nor H.264 in an mp4 or
+    avi, and UsageError for planes or without the package.
+    """
+    require_decoder("mv-extractor", pixel_format)
+    with opened(path) as container, closing(mv_extractor.iter_reads(path)) as reads:
+        stream = video_stream(container)
+        stream.thread_type = "NONE"
+        if stream.codec_context.name not in mv_extractor.CODECS:
+            raise VideoError(f"codec {stream.codec_context.name}, expected MPEG-4 or H.264; run mfcd-prep encode first")
+        for index, (frame, read) in enumerate(zip_longest(container.decode(stream), reads)):
+            if frame is None or read is None:
+                raise VideoError(f"PyAV and mv-extractor do not agree that it has {index} frames; encode it again")
+            yield _agreed(index, frame, read, trace)
+
+
+def _agreed(index: int, frame: av.VideoFrame, read: mv_extractor.Read, trace: str) -> DecodedFrame:
+    _check_picture(frame)
+    height, width = read.rgb.shape[:2]
+    got = (read.picture_type, width, height)
+    expected = (PictureType(frame.pict_type).name, frame.width, frame.height)
+    if got != expected:
+        raise VideoError(f"frame {index} is {got} to mv-extractor and {expected} to PyAV; encode it again")
+    blocks = NO_BLOCKS if read.picture_type == "B" else blocks_from_vectors(read.vectors, trace)
+    return DecodedFrame(*got, sheets=(read.rgb.reshape(height, width * 3),), blocks=blocks)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """One way to decode: `iter_frames(path, pixel_format, trace)`, the pixel formats it gives, and its package."""
+
+    iter_frames: Callable[[Path, str, str], Iterator[DecodedFrame]]
+    pixel_formats: tuple[str, ...]
+    package: str
+
+
+DECODERS = {
+    "pyav": Decoder(iter_frames, ("yuv420p", "rgb24"), "av"),
+    "mv-extractor": Decoder(iter_frames_of_mv_extractor, ("rgb24",), "motion-vector-extractor"),
+}
+
+
+def require_decoder(name: str, pixel_format: str) -> Decoder:
+    """The decoder of that name. Raises UsageError where it is unknown, not installed, or gives other pixels."""
+    if name not in DECODERS:
+        raise UsageError(f"decoder {name!r}: expected one of {', '.join(DECODERS)}")
+    if name == "mv-extractor":
+        mv_extractor.require_package()
+    if pixel_format not in DECODERS[name].pixel_formats:
+        expected = " or ".join(DECODERS[name].pixel_formats)
+        raise UsageError(f"pixel format {pixel_format}: {name} gives {expected} alone; use that or --decoder pyav")
+    return DECODERS[name]

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mfcd_core.errors import MfcdError
 from mfcd_prep import doctor_folder, doctor_machine, doctor_media
 from mfcd_prep.verdict import problem
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
     from mfcd_prep.verdict import Verdict
 
+REINSTALL = "where no other line says more: pip install --force-reinstall 'mfcd[prep]'"
 MACHINE_CHECKS: Mapping[str, Callable[[], Verdict]] = {
     "python": doctor_machine.check_python,
     "packages": doctor_machine.check_packages,
@@ -67,8 +67,5 @@ def examine(folder: Path) -> Iterator[Finding]:
 def _verdict_of(check: Callable[[], Verdict]) -> Verdict:
     try:
         return check()
-    except MfcdError as error:  # its message ends with what to do
-        said, _, remedy = str(error).rpartition(": ")
-        return problem(said, remedy)
     except Exception as error:  # noqa: BLE001, whatever is broken here must not hide the other findings
-        return problem(f"{type(error).__name__}: {' '.join(str(error).split())}", "mend the problems above first")
+        return problem(f"{type(error).__name__}: {' '.join(str(error).split())}", REINSTALL)

@@ -42,7 +42,7 @@ def doctor(folder: Path, *, as_json: bool) -> int:
     exit_status = 1 if counts["problem"] else 0
     if as_json:
         print_json({"checks": [finding.to_dict() for finding in findings], "exit_status": exit_status})
-    say(f"{counts['ok']} ok, {counts['warning']} warnings, {counts['problem']} problems")
+    say(f"{len(findings)} checks: " + ", ".join(f"{counts[status]} {status}" for status in STATUSES))
     return exit_status
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import platform
 import re
@@ -24,6 +23,8 @@ from mfcd_prep.verdict import ok, problem, warning
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from numpy.typing import NDArray
+
     from mfcd_prep.verdict import Verdict
 
 OLDEST_PYTHON = (3, 11)
@@ -33,6 +34,8 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108, looked at, never written
 LITTLE_SHARED_BYTES = 1 << 30
 LOCKING_VALUES = {"", "TRUE", "FALSE", "BEST_EFFORT", "1", "0"}
 GPU_DRIVER = Path("/proc/driver/nvidia/version")
+CUDA_PACKAGES = ("nvidia-cudnn", "nvidia-cuda-runtime")
+SAY_CUDNN = "python -c 'import torch; print(torch.backends.cudnn.version())'"
 OLDEST_CUDNN = 91500  # 9.8 to 9.14 bypass or break conv3d
 
 
@@ -78,17 +81,13 @@ def parse_requirements(lines: Iterable[str]) -> list[Requirement]:
 
 def check_hdf5() -> Verdict:
     """A data set compressed by hdf5plugin's zstd comes back, in memory."""
-    values = np.arange(4096, dtype=np.int16).reshape(16, 256)
-    with h5py.File(io.BytesIO(), "w") as file:
-        made = file.create_dataset("x", data=values, chunks=(1, 256), compression=hdf5plugin.Zstd(clevel=1))
-        file.flush()
-        same, stored = np.array_equal(made[...], values), made.id.get_storage_size()
-    if not same or stored >= values.nbytes:
-        found = f"h5py {h5py.__version__} with hdf5plugin {hdf5plugin.version}: zstd gave back other values"
-        return problem(found, "pip install --force-reinstall h5py hdf5plugin")
-    return ok(
-        f"HDF5 {h5py.version.hdf5_version}, h5py {h5py.__version__}, zstd of hdf5plugin {hdf5plugin.version} works"
-    )
+    libraries = f"HDF5 {h5py.version.hdf5_version}, h5py {h5py.__version__}, hdf5plugin {hdf5plugin.version}"
+    remedy = "pip install --force-reinstall h5py hdf5plugin"
+    try:
+        same = _zstd_comes_back(np.arange(4096, dtype=np.int16).reshape(16, 256))
+    except (OSError, RuntimeError, ValueError) as error:
+        return problem(f"{libraries}: {error}", remedy)
+    return ok(f"{libraries}, zstd works") if same else problem(f"{libraries}: zstd gave back other values", remedy)
 
 
 def check_locking() -> Verdict:
@@ -101,19 +100,18 @@ def check_locking() -> Verdict:
 
 
 def check_zstandard() -> Verdict:
-    """The decoder refuses a frame with one bit of its checksum turned."""
-    frame = bytearray(zstandard.ZstdCompressor(write_checksum=True, write_content_size=True).compress(bytes(1000)))
-    whole = zstandard.ZstdDecompressor().decompress(bytes(frame)) == bytes(1000)
-    frame[-1] ^= 1
+    """The decoder refuses a frame of noise with one bit turned, which by its checksum alone it can tell."""
+    noise = os.urandom(1000)
+    frame = bytearray(zstandard.ZstdCompressor(write_checksum=True).compress(noise))
+    whole = zstandard.ZstdDecompressor().decompress(bytes(frame)) == noise
+    frame[len(frame) // 2] ^= 1
     try:
         zstandard.ZstdDecompressor().decompress(bytes(frame))
-        refused = False
     except zstandard.ZstdError:
-        refused = True
-    if not (whole and refused):
-        found = f"zstandard {zstandard.__version__} does not check checksums"
-        return problem(found, "pip install --force-reinstall zstandard")
-    return ok(f"zstandard {zstandard.__version__}, refuses a flipped bit")
+        if whole:
+            return ok(f"{zstandard.__version__}, refuses a flipped bit")
+    found = f"zstandard {zstandard.__version__} does not check checksums"
+    return problem(found, "pip install --force-reinstall zstandard")
 
 
 def check_numba() -> Verdict:
@@ -125,9 +123,9 @@ def check_numba() -> Verdict:
         return problem("the trace kernel gives wrong places", "pip install --force-reinstall numba llvmlite numpy")
     version, cache = installed_version("numba"), trace_frame.stats.cache_path  # type: ignore[attr-defined]  # numba's
     if cache is None:
-        found = f"numba {version} works, but no folder is writable to keep what it compiled: seconds for every process"
+        found = f"{version} works, but no folder is writable to keep what it compiled: seconds for every process"
         return warning(found, "export NUMBA_CACHE_DIR=FOLDER, a folder that can be written to")
-    return ok(f"numba {version}, kernels are kept in {cache}")
+    return ok(f"{version}, kernels are kept in {cache}")
 
 
 def check_machine() -> Verdict:
@@ -143,8 +141,9 @@ def check_descriptors() -> Verdict:
     """Open files that this process may have."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < FEW_DESCRIPTORS:
-        wish = FEW_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(FEW_DESCRIPTORS, hard)
-        return warning(f"{soft} at once", f"ulimit -n {wish}")
+        may_raise = hard == resource.RLIM_INFINITY or hard >= FEW_DESCRIPTORS
+        limits = "" if may_raise else ", once the administrator has raised nofile in /etc/security/limits.conf"
+        return warning(f"{soft} at once", f"ulimit -n {FEW_DESCRIPTORS}{limits}")
     return ok("no limit" if soft == resource.RLIM_INFINITY else f"{soft} at once")
 
 
@@ -171,28 +170,46 @@ def check_encoding() -> Verdict:
 def check_torch() -> Verdict:
     """Only training needs it; looked at, not imported."""
     names = {str(each.metadata["Name"]): each.version for each in distributions() if each.metadata["Name"]}
-    cudnn = {name: version for name, version in names.items() if name.startswith("nvidia-cudnn")}
-    return judge_torch(names.get("torch"), cudnn, has_gpu=GPU_DRIVER.exists())
+    cuda = {name: version for name, version in names.items() if name.startswith(CUDA_PACKAGES)}
+    return judge_torch(names.get("torch"), cuda, has_gpu=GPU_DRIVER.exists())
 
 
-def judge_torch(torch: str | None, cudnn: Mapping[str, str], *, has_gpu: bool) -> Verdict:
-    """The build of torch against the machine, cuDNN packages by name against the oldest that does conv3d well."""
+def judge_torch(torch: str | None, cuda: Mapping[str, str], *, has_gpu: bool) -> Verdict:
+    """The build of torch, and packages of CUDA by name: cuDNN must be one that does conv3d well."""
     if torch is None:
         return ok("not installed; only training needs it: pip install 'mfcd[train]'")
-    found = f"{torch}, {'a GPU driver' if has_gpu else 'no GPU driver'}"
+    found = ", ".join([torch, "a GPU driver" if has_gpu else "no GPU driver", *map(" ".join, cuda.items())])
     if has_gpu and torch.endswith("+cpu"):
         return warning(f"{found}: this build leaves the GPU idle", "pip install a CUDA build of torch")
+    cudnn = {name: version for name, version in cuda.items() if "cudnn" in name}
     for name, version in cudnn.items():
-        major, minor, patch = (*_numbers(version), 0, 0, 0)[:3]
-        if has_gpu and 10_000 * major + 100 * minor + patch < OLDEST_CUDNN:
-            return warning(f"{found}, cuDNN {version}: slow or wrong conv3d", f"pip install '{name}>=9.15'")
-    return ok(", ".join([found, *(f"{name} {version}" for name, version in cudnn.items())]))
+        if _cudnn_number(version) < OLDEST_CUDNN:
+            return warning(f"{found}: this cuDNN is slow or wrong at conv3d", f"pip install '{name}>=9.15'")
+    if has_gpu and not cudnn:
+        return warning(
+            f"{found}: no package tells cuDNN's version", f"see that {SAY_CUDNN} says {OLDEST_CUDNN} or more"
+        )
+    return ok(found)
 
 
 def check_distributed() -> Verdict:
     """Only --dask needs it."""
     version = installed_version("distributed")
     return ok(version or "not installed; only --dask needs it: pip install 'mfcd[cluster]'")
+
+
+def _zstd_comes_back(values: NDArray[np.int16]) -> bool:
+    """Write (rows, columns) compressed, a chunk a row; whether it is read back and was smaller."""
+    with h5py.File("doctor", "w", driver="core", backing_store=False) as file:
+        made = file.create_dataset("x", data=values, chunks=(1, values.shape[1]), compression=hdf5plugin.Zstd())
+        file.flush()
+        return np.array_equal(made[...], values) and made.id.get_storage_size() < values.nbytes
+
+
+def _cudnn_number(version: str) -> int:
+    """As cuDNN itself counts: 9.10.2.21 is 91002."""
+    major, minor, patch = (*_numbers(version), 0, 0, 0)[:3]
+    return 10_000 * major + 100 * minor + patch
 
 
 def _is_new_enough(version: str | None, oldest: str) -> bool:

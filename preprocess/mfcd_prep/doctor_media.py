@@ -8,18 +8,20 @@ import shutil
 import subprocess
 import tempfile
 from fractions import Fraction
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 
+from mfcd_core.errors import MfcdError
 from mfcd_prep.decode import iter_frames
 from mfcd_prep.ffmpeg import VIDEO_DEMUXERS, EncodeCommand, encode, ffmpeg_binary, ffmpeg_version
 from mfcd_prep.verdict import ok, problem, warning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mfcd_prep.verdict import Verdict
 
@@ -34,6 +36,20 @@ OTHER_FFMPEG = "unset MFCD_FFMPEG, or set it to another ffmpeg; pip install --fo
 SIDE_PX, NUM_FRAMES, PAN_PX = 64, 12, 4
 
 
+def _blames_ffmpeg(check: Callable[[], Verdict]) -> Callable[[], Verdict]:
+    """What ffmpeg gives up on becomes a problem of the program."""
+
+    @wraps(check)
+    def checked() -> Verdict:
+        try:
+            return check()
+        except (MfcdError, OSError, subprocess.TimeoutExpired) as error:
+            return problem(str(error), OTHER_FFMPEG)
+
+    return checked
+
+
+@_blames_ffmpeg
 def check_ffmpeg() -> Verdict:
     """The program is there, runs, and is ffmpeg."""
     binary = ffmpeg_binary()
@@ -45,6 +61,7 @@ def check_ffmpeg() -> Verdict:
     return ok(f"{ffmpeg_version(binary)} from {origin}, {binary}")
 
 
+@_blames_ffmpeg
 def check_formats() -> Verdict:
     """It has the encoder and muxer that every output needs, and what reads the usual sources."""
     binary = ffmpeg_binary()
@@ -80,6 +97,7 @@ def check_pyav() -> Verdict:
     return ok(f"{av.__version__}, decodes mpeg4")
 
 
+@_blames_ffmpeg
 def check_motion_vectors() -> Verdict:
     """A texture that moves by PAN_PX a frame, encoded as `encode` does it, decodes to vectors of that length."""
     with tempfile.TemporaryDirectory(prefix="mfcd-doctor-") as folder:

@@ -16,7 +16,7 @@ from mfcd_core.catalog import read_catalog
 from mfcd_core.errors import UsageError
 from mfcd_prep.journal import Records, hash_id
 from mfcd_prep.manifest import VideoRecord
-from mfcd_prep.part import WHOLE, Part
+from mfcd_prep.part import WHOLE
 from mfcd_prep.workspace import file_stat, own_folder, parse_stat
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mfcd_core.catalog import Catalog, Video
+    from mfcd_prep.part import Part
     from mfcd_prep.transcode import EncodeSettings
     from mfcd_prep.workspace import FileStat
 

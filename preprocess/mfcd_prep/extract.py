@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mfcd_core.console import progress
 from mfcd_core.errors import UsageError
 from mfcd_core.store.settings import StoreSettings
+from mfcd_prep.decode import require_decoder
 from mfcd_prep.failures import FAILURES_NAME, Failure, write_failures
 from mfcd_prep.indexing import read_labelling, write_store_index
 from mfcd_prep.jobs import Done, run_tasks
@@ -43,6 +44,7 @@ class ExtractOptions:
     level: int = 1
     tail: str = "auto"
     shard_gops: int = 256
+    decoder: str = "pyav"
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ def plan_extract(
     timeout_seconds: float | None = None,
 ) -> ExtractPlan:
     """Find out what is to do, from the encoded videos, the options, the journal and the shards; changes nothing."""
+    require_decoder(options.decoder, options.pixel_format)
     survey = survey_encoded(encoded, options.tail, workers)
     settings = StoreSettings(
         width_px=survey.size[0],
@@ -150,6 +153,7 @@ def plan_extract(
         level=options.level,
         tail=options.tail,
         encoder=survey.encoder,
+        decoder=options.decoder,
     )
     tasks = tuple(plan_shards(survey, settings, options.shard_gops))
     recorded = _read_records(tasks, store)

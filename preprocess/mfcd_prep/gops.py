@@ -11,7 +11,7 @@ from mfcd_core.motion import NO_BLOCKS
 from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.residual import residual_plane
 from mfcd_core.trace import accumulate_motion, identity_sources, trace_frame
-from mfcd_prep.decode import iter_frames
+from mfcd_prep.decode import require_decoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,7 +86,8 @@ def iter_gops(path: Path, settings: StoreSettings, tracer: GopTracer) -> Iterato
     """
     position, num_gops = 0, 0
     frame = None
-    for index, frame in enumerate(iter_frames(path, settings.pixel_format, settings.trace)):
+    decoder = require_decoder(settings.decoder, settings.pixel_format)
+    for index, frame in enumerate(decoder.iter_frames(path, settings.pixel_format, settings.trace)):
         _check_frame(settings, index, frame)
         position = index % settings.gop_size
         if position == 0:

@@ -10,7 +10,15 @@ import numpy as np
 from mfcd_core.atomic import replacing
 from mfcd_core.console import warn
 from mfcd_core.errors import UsageError
-from mfcd_core.splits import merge_splits, parse_split_file, random_split, resolve_splits
+from mfcd_core.lists import decode_list
+from mfcd_core.splits import (
+    is_class_index,
+    merge_splits,
+    parse_class_index,
+    parse_split_file,
+    random_split,
+    resolve_splits,
+)
 from mfcd_core.store.index import (
     GOPS,
     NO_LABEL,
@@ -45,16 +53,29 @@ class Labelling:
 
 def read_labelling(split_files: Sequence[Path], survey: Survey) -> Labelling:
     """What the split files say of the videos. Raises UsageError where one cannot be read, or none matches a video."""
-    published = merge_splits(parse_split_file(path.name, _read_text(path)) for path in split_files)
+    texts = {path: _read_text(path) for path in split_files}
+    classes = _classes([parse_class_index(text) for path, text in texts.items() if is_class_index(path.name)], survey)
+    published = merge_splits(
+        parse_split_file(path.name, text) for path, text in texts.items() if not is_class_index(path.name)
+    )
     if not published:
-        return Labelling(survey.classes, None)
+        return Labelling(classes, None)
     resolved = resolve_splits(published, [video.id for video in survey.videos])
     if resolved.unmatched:
         first = resolved.unmatched[0]
         warn(f"{len(resolved.unmatched)} entries of the splits match no video, the first is {first!r}")
     if not resolved.splits:
         raise UsageError(f"no entry of the splits matches a video: expected paths such as {survey.videos[0].id!r}")
-    return Labelling(survey.classes, resolved.splits)
+    return Labelling(classes, resolved.splits)
+
+
+def _classes(published: Sequence[tuple[str, ...]], survey: Survey) -> tuple[str, ...]:
+    """In the order of classInd.txt where it is given, else sorted."""
+    if not published:
+        return survey.classes
+    if unknown := sorted(set(survey.classes) - set(published[0])):
+        raise UsageError(f"class {unknown[0]!r} is not in the class index: expected one of its {len(published[0])}")
+    return published[0]
 
 
 def write_store_index(
@@ -71,7 +92,8 @@ def write_store_index(
     )
     splits = labelling.splits
     rows = split_rows(videos, _drawn_splits(videos, labelling.classes) if splits is None else splits)
-    write_index(store, StoreIndex(settings, labelling.classes, entries, videos, rows, library_versions()))
+    versions = library_versions(settings.decoder)
+    write_index(store, StoreIndex(settings, labelling.classes, entries, videos, rows, versions))
     return videos
 
 
@@ -100,9 +122,9 @@ def _write_places(path: Path, shards: Sequence[Shard]) -> None:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read ({error}): expected a split file, text in UTF-8") from None
+        return decode_list(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error}): expected a split file") from None
 
 
 def _drawn_splits(videos: Videos, classes: Sequence[str]) -> Splits:

@@ -73,8 +73,9 @@ def run_tasks(
     attempt = partial(_attempt, worker)
     remaining = iter(tasks)
     while suspects := _run_until_crash(remaining, attempt, workers, on_result):
-        for task in suspects:
-            on_result(task, _attempt_alone(attempt, task, workers))
+        alone = iter(suspects)
+        while _run_alone(alone, attempt, workers, on_result):
+            pass
 
 
 def _attempt(worker: Callable[[Task], Result], task: Task) -> Attempt[Result]:
@@ -125,17 +126,29 @@ def _run_until_crash(
                 return suspects
 
 
-def _attempt_alone(attempt: Callable[[Task], Attempt[Result]], task: Task, workers: Workers) -> Outcome[Result]:
+def _run_alone(
+    suspects: Iterator[Task],
+    attempt: Callable[[Task], Attempt[Result]],
+    workers: Workers,
+    on_result: Callable[[Task, Outcome[Result]], None],
+) -> bool:
+    """Run one task after another, until none is left or the pool breaks; returns whether it broke."""
     with workers.pool_of_one() as pool:
-        future = _submit(pool, attempt, task)
-        while not wait([future], WATCH_SECONDS).done:
-            workers.watch()
-        outcome = _outcome(future, workers)
-    if not isinstance(outcome, Killed):
-        return outcome
-    if f"({TIMED_OUT_STATUS})" in outcome.reason:
+        for task in suspects:
+            future = _submit(pool, attempt, task)
+            while not wait([future], WATCH_SECONDS).done:
+                workers.watch()
+            outcome = _outcome(future, workers)
+            on_result(task, _killed_twice(outcome) if isinstance(outcome, Killed) else outcome)
+            if workers.breaks and workers.is_crash(future.exception()):
+                return True
+    return False
+
+
+def _killed_twice(killed: Killed) -> Lost:
+    if f"({TIMED_OUT_STATUS})" in killed.reason:
         return Lost("hung beyond --timeout twice, in code that cannot be interrupted: raise --timeout", "timeout")
-    return Lost(f"{outcome.reason}, twice; run again to retry", "killed")
+    return Lost(f"{killed.reason}, twice; run again to retry", "killed")
 
 
 def _submit(pool: Executor, attempt: Callable[[Task], Attempt[Result]], task: Task) -> Future[Attempt[Result]]:
@@ -149,6 +162,8 @@ def _submit(pool: Executor, attempt: Callable[[Task], Attempt[Result]], task: Ta
 
 
 def _outcome(future: Future[Attempt[Result]], workers: Workers) -> Attempt[Result]:
+    if future.cancelled():
+        raise MfcdError("the cluster dropped its tasks (did its scheduler end?): run the same command again")
     error = future.exception()
     if error is None:
         return future.result()

@@ -22,11 +22,13 @@ VERSION = 1
 class VideoRecord:
     """One video of ENCODED: its file is `<id>.mp4`; what is not known is None.
 
-    status: "ok" or "failed", with a `reason`. source: path relative to SOURCE. codec to num_frames_from_header: the
-    source as its header says; width, height in pixels before rotation, rotation in degrees, sar and fps as fractions;
-    matrix as tagged, matrix_read_as as used. num_frames_decoded: frames of the source that decoded. num_frames: frames
-    written, num_gops whole GOPs; the first real_frames are the video's, the rest repeat the last one.
-    damage: why the source is not whole, kept all the same. complaints: of demuxer and decoder.
+    status: "ok" or "failed", with a `reason`. problem: a key of `damage.PROBLEMS`, of a failed video and of a damaged
+    one that was kept. source: path relative to SOURCE. codec to num_frames_from_header: the source as its header says;
+    width, height in pixels before rotation, rotation in degrees, sar and fps as fractions; interlaced: header or first
+    frame say so, and frames that do are deinterlaced; matrix as tagged, matrix_read_as as used. num_frames_decoded:
+    frames of the source that decoded. num_frames: frames written, num_gops whole GOPs; the first real_frames are the
+    video's, the rest repeat the last. damage: why the source is not whole, kept all the same. complaints: of demuxer
+    and decoder.
     """
 
     id: str
@@ -34,10 +36,12 @@ class VideoRecord:
     label: str | None
     status: str = "failed"
     reason: str | None = None
+    problem: str | None = None
     codec: str | None = None
     width: int | None = None
     height: int | None = None
     rotation: float | None = None
+    interlaced: bool | None = None
     sar: str | None = None
     fps: str | None = None
     matrix: str | None = None

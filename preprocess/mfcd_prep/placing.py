@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -35,12 +36,13 @@ def place_shards(store: Path, present: Sequence[Placed], journal: Journal) -> No
     (store / INDEX).unlink(missing_ok=True)  # it speaks of shards that are about to change
     waiting_path(store, "").parent.mkdir(parents=True, exist_ok=True)
     for task, record in moves:
-        _rename(_found(store, record), waiting_path(store, task.key))
+        with suppress(FileNotFoundError):  # another run was quicker
+            _found(store, record).rename(waiting_path(store, task.key))
     for task, record in moves:
         if record.name != task.name:
             journal.append(replace(record, name=task.name).to_dict())
-    for task, _ in moves:
-        _rename(waiting_path(store, task.key), store / task.name)
+    for task, record in moves:
+        _put(waiting_path(store, task.key), store / task.name, record)
 
 
 def _found(store: Path, record: ShardRecord) -> Path:
@@ -50,12 +52,11 @@ def _found(store: Path, record: ShardRecord) -> Path:
     return path
 
 
-def _rename(source: Path, target: Path) -> None:
+def _put(source: Path, target: Path, record: ShardRecord) -> None:
     try:
         source.rename(target)
     except FileNotFoundError:
-        if not target.exists():  # else another run was quicker
-            raise
+        _found(target.parent, replace(record, name=target.name))  # another run was quicker, or it is gone
 
 
 def remove_strays(store: Path, names: set[str]) -> None:

@@ -17,6 +17,7 @@ from mfcd_core.errors import DeadlineError, SourceError, VideoError
 from mfcd_core.store.index import file_checksum
 from mfcd_core.store.partition import partition
 from mfcd_core.store.writer import ShardWriter
+from mfcd_prep.decode import DECODERS
 from mfcd_prep.gops import GopTracer, iter_gops
 from mfcd_prep.jobs import is_about_output
 from mfcd_prep.transcode import hash_file
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from mfcd_prep.survey import EncodedVideo, EncodedVideos, Survey
     from mfcd_prep.workspace import FileStat
 
-PACKAGES = ("mfcd", "av", "h5py", "numpy", "zstandard")
+PACKAGES = ("mfcd", "h5py", "numpy", "zstandard")
 UNREADABLE = "unreadable"  # the disk's fault, perhaps: tried again
 
 
@@ -117,7 +118,8 @@ class ShardRecord:
 
         A file of another time counts where its bytes have the recorded checksum, as in a copy of the store.
         """
-        places = (store / self.name, waiting_path(store, self.key))
+        place, waiting = store / self.name, waiting_path(store, self.key)
+        places = (place, waiting, place)  # again: it may be on its way
         found = next((path for path in places if file_stat(path) == self.file), None)
         return found or next((path for path in places if self._has_bytes(path)), None)
 
@@ -136,16 +138,17 @@ def waiting_path(store: Path, key: str) -> Path:
     return own_folder(store) / "shards" / f"{key}.h5"
 
 
-def library_versions() -> dict[str, str]:
+def library_versions(decoder: str) -> dict[str, str]:
     """Versions that the bytes of a shard depend on."""
-    return {**{name: version(name) for name in PACKAGES}, "hdf5": h5py.version.hdf5_version}
+    packages = (*PACKAGES, DECODERS[decoder].package)
+    return {**{name: version(name) for name in packages}, "hdf5": h5py.version.hdf5_version}
 
 
 def plan_shards(survey: Survey, settings: StoreSettings, shard_gops: int) -> list[ShardTask]:
     """Cut the sorted videos into shards; pure."""
     videos = survey.videos
     ranges = partition([video.id for video in videos], videos.num_gops, shard_gops)
-    common = json.dumps([settings.to_dict(), library_versions()], sort_keys=True)
+    common = json.dumps([settings.to_dict(), library_versions(settings.decoder)], sort_keys=True)
     return [
         ShardTask(number, _key(common, members), members)
         for number, members in enumerate(videos[rows.start : rows.stop] for rows in ranges)
@@ -176,12 +179,11 @@ class ShardWorker:
             unfinished = Path(folder, task.name)
             if writer.write(unfinished) == 0:
                 return ShardRecord(task.name, task.key, None, "", failures, self.timeout_seconds)
-            checksum = file_checksum(unfinished)
+            made, checksum = file_stat(unfinished), file_checksum(unfinished)
             target = waiting_path(self.store, task.key)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if not (target.exists() and file_checksum(target) == checksum):
-                publish(unfinished, target)
-        return ShardRecord(task.name, task.key, file_stat(target), checksum, failures, self.timeout_seconds)
+            publish(unfinished, target)
+        return ShardRecord(task.name, task.key, made, checksum, failures, self.timeout_seconds)
 
     def _try_video(self, video: EncodedVideo, writer: ShardWriter, tracer: GopTracer) -> VideoFailure | None:
         try:

@@ -12,6 +12,7 @@ from mfcd_core.console import print_json, say
 from mfcd_core.motion import TRACES
 from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.store.settings import RESIDUAL_STEPS
+from mfcd_prep.decode import DECODERS
 from mfcd_prep.extract import ExtractOptions, extract_videos, plan_extract
 from mfcd_prep.info import describe
 from mfcd_prep.options import batch_options, jobs_option, json_option, list_pairs, say_counts, workers_of
@@ -40,7 +41,16 @@ MAX_FINDINGS = 50
     "--trace", type=click.Choice(TRACES), default="subpel", help="Keep fractions of pixels, or CoViAR's rule."
 )
 @click.option(
-    "--pixel-format", type=click.Choice(list(PIXEL_FORMATS)), default="yuv420p", help="Planes that are stored."
+    "--pixel-format",
+    type=click.Choice(list(PIXEL_FORMATS)),
+    show_default="yuv420p; rgb24 with mv-extractor",
+    help="Planes that are stored.",
+)
+@click.option(
+    "--decoder",
+    type=click.Choice(list(DECODERS)),
+    default="pyav",
+    help="mv-extractor decodes with an FFmpeg of its own, to RGB alone; Linux on x86-64.",
 )
 @click.option(
     "--residual-step",
@@ -58,7 +68,8 @@ def extract(  # noqa: PLR0913 - one argument an option
     *,
     split_files: tuple[Path, ...],
     trace: str,
-    pixel_format: str,
+    pixel_format: str | None,
+    decoder: str,
     residual_step: str,
     level: int,
     tail: str,
@@ -75,7 +86,8 @@ def extract(  # noqa: PLR0913 - one argument an option
     ENCODED is what `mfcd-prep encode` made, or a folder of videos that have its grid of I- and P-frames already.
     The same command again makes only the shards that are missing.
     """
-    options = ExtractOptions(pixel_format, trace, int(residual_step), level, tail, shard_gops)
+    planes = pixel_format or DECODERS[decoder].pixel_formats[0]
+    options = ExtractOptions(planes, trace, int(residual_step), level, tail, shard_gops, decoder)
     workers = workers_of(jobs, address)
     if dry_run:
         plan = plan_extract(encoded, store, options, part=part, workers=workers, timeout_seconds=timeout_seconds)

@@ -12,10 +12,11 @@ import xxhash
 
 from mfcd_core.catalog import OWN_FOLDER, read_catalog
 from mfcd_core.errors import MfcdError, UsageError
-from mfcd_prep.bitstream import count_packets, probe
+from mfcd_prep.bitstream import count_packets
 from mfcd_prep.failures import Failure
 from mfcd_prep.jobs import Done, run_tasks
 from mfcd_prep.manifest import MANIFEST_NAME, iter_manifest
+from mfcd_prep.source import probe
 from mfcd_prep.transcode import hash_file
 
 if TYPE_CHECKING:

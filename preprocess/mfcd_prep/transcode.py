@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import xxhash
 
 from mfcd_core.atomic import publish
 from mfcd_core.errors import GopError, UsageError, VideoError
-from mfcd_prep.bitstream import check_gop_grid, count_frames_in_header, cut_to, probe, read_picture_types
+from mfcd_prep.bitstream import check_gop_grid, cut_to, read_picture_types
+from mfcd_prep.container_end import missing_end
+from mfcd_prep.damage import find_damage
 from mfcd_prep.ffmpeg import EncodeCommand, encode, ffmpeg_binary, ffmpeg_version
 from mfcd_prep.manifest import VideoRecord
+from mfcd_prep.output import output_faults
+from mfcd_prep.process import Deadline
+from mfcd_prep.source import WITHOUT_ZEROS, count_bad_packets, probe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from fractions import Fraction
-    from pathlib import Path
 
     from mfcd_core.catalog import Video
-    from mfcd_prep.bitstream import SourceInfo
-    from mfcd_prep.ffmpeg import FfmpegResult
+    from mfcd_prep.ffmpeg_log import FfmpegResult
+    from mfcd_prep.source import SourceInfo
 
 MIN_SIDE_PX, MAX_SIDE_PX = 16, 4096
 MAX_GOP_SIZE = 600  # the encoder lowers anything above without an error
@@ -76,7 +83,7 @@ class Transcoder:
     """Encodes one video after another into ENCODED.
 
     root: SOURCE. scratch: folder for unfinished files, in the file system of `encoded`.
-    timeout_seconds: of one run of ffmpeg.
+    timeout_seconds: that one video may take, all in all.
     """
 
     root: Path
@@ -89,76 +96,135 @@ class Transcoder:
         """Encode, check and publish `<id>.mp4`; a video that cannot be used gives a record that says why.
 
         Raises:
-            FfmpegStoppedError, OSError: something else than the video is at fault.
+            DeadlineError, KilledError, OutputError, OSError: something else than the video is at fault.
         """
+        with self._attempt_folder() as folder:
+            return _Attempt(self, self.root / video.path, folder, Deadline.after(self.timeout_seconds)).run(video)
+
+    @contextmanager
+    def _attempt_folder(self) -> Iterator[Path]:
+        """A folder of its own: a scheduler may run the same task twice at once."""
+        with ExitStack() as stack:
+            with output_faults(self.scratch):
+                folder = TemporaryDirectory(dir=self.scratch, ignore_cleanup_errors=True)
+            yield Path(stack.enter_context(folder))
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One video on its way through one Transcoder."""
+
+    job: Transcoder
+    source: Path
+    folder: Path
+    deadline: Deadline
+
+    def run(self, video: Video) -> VideoRecord:
         record = VideoRecord(video.id, video.path, video.label, encoder=ffmpeg_version(ffmpeg_binary()))
-        unfinished = self.scratch / f"{xxhash.xxh3_64_hexdigest(video.id.encode())}.mp4"
         try:
-            info = probe(self.root / video.path)
+            info = probe(self.source, self.deadline)
             record = _with_source(record, info)
-            record, finished = self._encoded(record, info, unfinished)
+            record, finished = self._encoded(record, info)
             self._check(record, finished)
             return self._published(record, finished)
         except VideoError as error:
-            return replace(record, status="failed", reason=str(error), num_frames=None, real_frames=None, num_gops=None)
-        finally:
-            for path in (unfinished, _cut_path(unfinished)):
-                path.unlink(missing_ok=True)
+            problem, reason = self._verdict(error)
+            failed = replace(record, status="failed", reason=reason, problem=problem, damage=None)
+            return replace(failed, num_frames=None, real_frames=None, num_gops=None)
 
-    def _encoded(self, record: VideoRecord, info: SourceInfo, unfinished: Path) -> tuple[VideoRecord, Path]:
-        """Encode to `unfinished`; a tail that turns out to need padding takes a second run."""
-        gop_size, source = self.settings.gop_size, self.root / record.source
+    def _verdict(self, error: VideoError) -> tuple[str, str]:
+        """Problem and reason: a file that cannot be opened may be one whose end is missing."""
+        end = missing_end(self.source) if error.problem == "not-a-video" else None
+        return ("truncated", f"{error}; {end}") if end else (error.problem, str(error))
+
+    def _encoded(self, record: VideoRecord, info: SourceInfo) -> tuple[VideoRecord, Path]:
+        """Encode; a tail that turns out to need padding takes a second run."""
+        settings, whole = self.job.settings, self.folder / "whole.mp4"
+        gop_size = settings.gop_size
         padding = gop_size - 1 if self._expects_padding(info) else 0
-        record, num_written = self._run(record, self._command(source, info, unfinished, padding))
-        wanted = TAILS[self.settings.tail](num_written - padding, gop_size)
+        record, num_written = self._encode(record, self._command(info, whole, padding))
+        wanted = TAILS[settings.tail](num_written - padding, gop_size)
         if wanted > num_written:
             padding = gop_size - 1
-            record, num_written = self._run(record, self._command(source, info, unfinished, padding))
+            record, num_written = self._encode(record, self._command(info, whole, padding))
         record = self._with_counts(record, num_written - padding)
         if record.num_frames == num_written:
-            return record, unfinished
-        cut_to(unfinished, _cut_path(unfinished), record.num_frames or 0)
-        return record, _cut_path(unfinished)
+            return record, whole
+        cut_to(whole, self.folder / "cut.mp4", record.num_frames or 0)
+        return record, self.folder / "cut.mp4"
 
     def _expects_padding(self, info: SourceInfo) -> bool:
-        num_frames = info.num_frames_from_header or math.inf
-        return self.settings.tail == "pad" or (self.settings.tail == "auto" and num_frames < self.settings.gop_size)
+        settings, num_frames = self.job.settings, info.num_frames_from_header or math.inf
+        return settings.tail == "pad" or (settings.tail == "auto" and num_frames < settings.gop_size)
 
-    def _command(self, source: Path, info: SourceInfo, target: Path, num_padding: int) -> EncodeCommand:
-        s = self.settings
-        matrix = info.matrix_read_as
-        return EncodeCommand(source, target, s.size, s.gop_size, s.quality, info.fps, s.fps, matrix, num_padding)
+    def _command(self, info: SourceInfo, target: Path, num_padding: int) -> EncodeCommand:
+        settings = self.job.settings
+        return EncodeCommand(
+            source=self.source,
+            target=target,
+            track_index=info.track_index,
+            size=settings.size,
+            gop_size=settings.gop_size,
+            quality=settings.quality,
+            source_fps=info.fps,
+            fps=settings.fps,
+            in_matrix=info.matrix_read_as,
+            first_filters=info.first_filters,
+            num_padding=num_padding,
+        )
 
-    def _run(self, record: VideoRecord, command: EncodeCommand) -> tuple[VideoRecord, int]:
-        """Run ffmpeg; return what it said of the source and the number of frames in its output."""
-        result = encode(command, self.timeout_seconds)
-        record = _with_complaints(record, result)
-        num_written = count_frames_in_header(command.target)
-        num_kept = num_written - command.num_padding
+    def _encode(self, record: VideoRecord, command: EncodeCommand) -> tuple[VideoRecord, int]:
+        """Run ffmpeg; return what it said of the source and the number of frames that it wrote."""
+        result = encode(command, self.deadline)
+        record = self._with_complaints(record, command, result)
+        if result.num_written is None:
+            raise VideoError("ffmpeg did not say how many frames it wrote: update it", "off-grid")
+        num_kept = result.num_written - command.num_padding
         if command.fps is None and result.num_decoded not in (None, num_kept):
-            raise VideoError(f"ffmpeg decoded {result.num_decoded} frames but kept {num_kept}: expected all of them")
-        return record, num_written
+            lost = f"ffmpeg decoded {result.num_decoded} frames but kept {num_kept}: expected all of them"
+            raise VideoError(lost, "off-grid")
+        return record, result.num_written
+
+    def _with_complaints(self, record: VideoRecord, command: EncodeCommand, result: FfmpegResult) -> VideoRecord:
+        num_with_holes = 0
+        if result.num_errors or record.codec in WITHOUT_ZEROS:
+            bad = count_bad_packets(self.source, command.track_index, self.deadline)
+            if bad.num_encrypted:
+                raise VideoError("a part of its frames is encrypted: get a copy without DRM", "encrypted")
+            num_with_holes = bad.num_with_holes if record.codec in WITHOUT_ZEROS else 0
+        found = find_damage(result, record.num_frames_from_header, missing_end(self.source), num_with_holes)
+        problem, damage = found or (None, None)
+        return replace(
+            record,
+            num_frames_decoded=result.num_decoded,
+            problem=problem,
+            damage=damage,
+            num_complaints=result.num_complaints,
+            last_complaint=result.last_complaint or None,
+        )
 
     def _with_counts(self, record: VideoRecord, num_real: int) -> VideoRecord:
-        gop_size = self.settings.gop_size
-        num_frames = TAILS[self.settings.tail](num_real, gop_size)
+        settings = self.job.settings
+        num_frames = TAILS[settings.tail](num_real, settings.gop_size)
         if num_frames == 0:
-            raise VideoError(f"{num_real} frames, fewer than one GOP of {gop_size}: use --tail auto or --tail pad")
-        real_frames = min(num_real, num_frames)
-        return replace(record, num_frames=num_frames, real_frames=real_frames, num_gops=num_frames // gop_size)
+            got = f"{num_real} frames, fewer than one GOP of {settings.gop_size}"
+            raise VideoError(f"{got}: use --tail auto or --tail pad", "too-short")
+        num_gops = num_frames // settings.gop_size
+        return replace(record, num_frames=num_frames, real_frames=min(num_real, num_frames), num_gops=num_gops)
 
     def _check(self, record: VideoRecord, path: Path) -> None:
         """Decode the finished file: its picture types are the grid, and its frames are those that were counted."""
-        types = read_picture_types(path)
-        check_gop_grid(types, self.settings.gop_size)
+        types = read_picture_types(path, self.deadline)
+        check_gop_grid(types, self.job.settings.gop_size)
         if len(types) != record.num_frames:
             raise GopError(f"{len(types)} frames came out, expected {record.num_frames}: encode the video again")
 
     def _published(self, record: VideoRecord, path: Path) -> VideoRecord:
-        target = self.encoded / f"{record.id}.mp4"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        record = replace(record, status="ok", bytes=path.stat().st_size, xxh3_64=hash_file(path, xxhash.xxh3_64()))
-        publish(path, target)
+        target = self.job.encoded / f"{record.id}.mp4"
+        with output_faults(self.job.encoded):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            record = replace(record, status="ok", bytes=path.stat().st_size, xxh3_64=hash_file(path, xxhash.xxh3_64()))
+            publish(path, target)
         return record
 
 
@@ -170,16 +236,14 @@ def hash_file(path: Path, digest: xxhash.xxh3_64 | xxhash.xxh3_128) -> str:
     return digest.hexdigest()
 
 
-def _cut_path(unfinished: Path) -> Path:
-    return unfinished.with_suffix(".cut.mp4")
-
-
 def _with_source(record: VideoRecord, info: SourceInfo) -> VideoRecord:
     return replace(
         record,
         codec=info.codec,
         width=info.width,
         height=info.height,
+        rotation=info.rotation,
+        interlaced=info.interlaced,
         sar=str(info.sar),
         fps=str(info.fps),
         matrix=info.matrix,
@@ -188,24 +252,3 @@ def _with_source(record: VideoRecord, info: SourceInfo) -> VideoRecord:
         pixel_format=info.pixel_format,
         num_frames_from_header=info.num_frames_from_header,
     )
-
-
-def _with_complaints(record: VideoRecord, result: FfmpegResult) -> VideoRecord:
-    return replace(
-        record,
-        rotation=result.rotation,
-        num_frames_decoded=result.num_decoded,
-        damage=_damage(record, result),
-        num_complaints=result.num_complaints,
-        last_complaint=result.last_complaint or None,
-    )
-
-
-def _damage(record: VideoRecord, result: FfmpegResult) -> str | None:
-    """Why the source is not whole, or None. A packet without a frame is no damage: DivX and VP9 have them."""
-    expected, found = record.num_frames_from_header or 0, result.num_packets
-    if result.num_decode_errors:
-        return f"{result.num_decode_errors} packets could not be decoded"
-    if found is not None and found < expected:
-        return f"{expected} frames in the header, {found} in the file"
-    return f"{result.num_errors} errors while decoding" if result.num_errors else None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-PARENT_CHECK_SECONDS = 1.0
+PARENT_CHECK_SECONDS = 0.1
 TIMED_OUT_STATUS = 124  # as of coreutils' timeout
 GRACE_SECONDS = 30.0
 

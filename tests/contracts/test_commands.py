@@ -35,6 +35,7 @@ def test_command_and_options_have_help(command: click.Command) -> None:
         (["mfcd-prep", "extract", "no-such-folder", "out"], "no-such-folder"),
         (["mfcd-prep", "verify", "no-such-folder"], "no-such-folder"),
         (["mfcd-prep", "info", "no-such-folder"], "no-such-folder"),
+        (["mfcd-prep", "show", "no-such-video", "--out", "gop.png"], "no-such-video"),
         (["mfcd-prep", "encode", "--size", "12", "in", "out"], "12"),
         (["mfcd-train", "no-such-store", "--recipe", "teacher", "--out", "run"], "no-such-store"),
         (["mfcd-eval", "no-such-run", "no-such-store"], "no-such-run"),

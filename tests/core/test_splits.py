@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mfcd_core.errors import UsageError
-from mfcd_core.splits import is_split_file, merge_splits, parse_split_file, random_split, resolve_splits
+from mfcd_core.splits import (
+    is_class_index,
+    is_split_file,
+    merge_splits,
+    parse_class_index,
+    parse_split_file,
+    random_split,
+    resolve_splits,
+)
 
 UCF101_TRAIN = "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1\nBasketball/v_Basketball_g08_c01.avi 8\n"
 UCF101_TEST = "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi\nBasketball/v_Basketball_g01_c01.avi\n"
@@ -94,6 +102,50 @@ def test_a_plain_csv_is_named_after_its_file() -> None:
 def test_a_wrong_csv_says_what_was_expected(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_split_file("x.csv", text)
+
+
+def test_a_class_index_is_read_in_the_order_of_its_numbers() -> None:
+    assert parse_class_index("\ufeff2 Two Words \r\n1 Archery\r\n\r\n") == ("Archery", "Two Words")
+    assert is_class_index("classInd.txt")
+    assert not is_split_file("classInd.txt")
+
+
+@pytest.mark.parametrize(
+    "text", ["1 a\nb\n", "1 a\n3 b\n", "0 a\n1 b\n", "1 a\n1 b\n", "1 a\n2 A\n", "1 \n", "² a\n", "1 a\n-2 b\n"]
+)
+def test_a_class_index_with_gaps_or_doubles_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="class index"):
+        parse_class_index(text)
+
+
+def test_a_split_line_may_hold_any_character_but_a_line_end() -> None:
+    name = "run/a\u2028b\x0c\x1c c.avi"
+    assert parse_split_file("testlist01.txt", f"{name}\r\n") == {"split1": {"test": [name]}}
+
+
+def test_a_csv_with_a_stray_quote_is_an_error_that_names_the_line() -> None:
+    with pytest.raises(UsageError, match=r"x\.csv line"):
+        parse_split_file("x.csv", 'path,split\na,train\n"' + "b" * 200_000 + "\n")
+
+
+@pytest.mark.parametrize("path", ["/run/1.avi", "../1.avi", "run/..", ".mfcd/1.avi"])
+def test_an_entry_that_leaves_the_source_is_refused(path: str) -> None:
+    with pytest.raises(UsageError, match=r"testlist01\.txt line 1"):
+        parse_split_file("testlist01.txt", f"{path}\n")
+
+
+def test_case_counts_in_names_of_kinetics_and_not_in_others() -> None:
+    published = parse_split_file("x.csv", "path,split\nRun/V_1.avi,test\nrun/abcDEFghijk_000001_000011,test\n")
+    resolved = resolve_splits(published, ["run/v_1", "run/ABCDEFGHIJK_000001_000011"])
+    assert resolved.splits == {"x": {"test": ["run/v_1"]}}
+    assert resolved.unmatched == ("run/abcDEFghijk_000001_000011",)
+
+
+def test_an_exact_fit_comes_before_others() -> None:
+    published = parse_split_file("x.csv", "path,split\nrun/a_b.avi,test\n")
+    ids = ["RUN/a_b", "deep/run/a_b", "run/a b", "run/a_b", "a_b"]
+    assert resolve_splits(published, ids).splits == {"x": {"test": ["run/a_b"]}}
+    assert resolve_splits(published, ids[:3]).splits == {"x": {"test": ["run/a b"]}}
 
 
 def test_an_unknown_file_name_is_refused() -> None:

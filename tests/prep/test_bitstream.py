@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tiny_videos import cut_frames, grey_frames, run_tool, types_by_tool, write_video
 
 from mfcd_core.errors import GopError, VideoError
-from mfcd_prep.bitstream import check_gop_grid, cut_to, mpeg4_rate, probe, read_picture_types
+from mfcd_prep.bitstream import check_gop_grid, cut_to, read_picture_types
+from mfcd_prep.source import mpeg4_rate, probe
 
 if TYPE_CHECKING:
     from pathlib import Path

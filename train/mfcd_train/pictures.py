@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mfcd_core.clip import CLIP_FORMATS
-from mfcd_core.gop import look_up
+from mfcd_core.pictures import around_mid_grey, full_colour_px, motion_colours, step_motion, step_residuals, to_levels
 from mfcd_core.planes import planes_to_rgb, residual_to_rgb
 
 if TYPE_CHECKING:
@@ -26,12 +25,8 @@ if TYPE_CHECKING:
 
     from mfcd_core.gop import Gop
 
-MID_GREY = 128
 AXES_COLOUR = "#808080"  # legible on white and on black
 MAX_TILE_PX = 384
-WHEEL_SIZE_PX = 160
-MOTION_PERCENTILE = 99.0  # of the lengths of motion: full colour
-SOLVING_ROUNDS = 5
 STYLE: dict[Any, Any] = {"svg.hashsalt": "mfcd", "font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}
 
 
@@ -62,9 +57,10 @@ def build_strip(gop: Gop, num_columns: int = 6, residual_offset: float = 0.0) ->
     shown = frames[1:] - 1
     rgb = gop.rebuild_frames()
     residual = residual_to_rgb(gop.residual)[shown]
-    step_residual, solved = step_residuals(rgb, gop.motion)
+    step, solved = step_motion(gop.motion)
+    step_residual = step_residuals(rgb, step)
     iframe, augmented = CLIP_FORMATS["augmented"].slots(rgb[0].astype(np.float32), residual, residual_offset)
-    full_colour_px = max(float(np.percentile(np.hypot(*_axes(gop.motion[shown])), MOTION_PERCENTILE)), 1.0)
+    full_px = full_colour_px(gop.motion[shown])
     change = rgb[frames[1:]].astype(np.float32) - rgb[0]
     return Strip(
         frames=frames.tolist(),
@@ -72,8 +68,8 @@ def build_strip(gop: Gop, num_columns: int = 6, residual_offset: float = 0.0) ->
         step_residual=around_mid_grey(step_residual[shown]),
         residual=around_mid_grey(residual),
         augmented=to_levels(np.concatenate([iframe[None], augmented])),
-        motion=motion_colours(gop.motion[shown], full_colour_px),
-        full_colour_px=full_colour_px,
+        motion=motion_colours(gop.motion[shown], full_px),
+        full_colour_px=full_px,
         solved_share=float(solved[shown].mean()),
         mean_levels={
             "change": float(np.abs(change).mean()),
@@ -95,65 +91,6 @@ def explained_levels(gop: Gop) -> float:
     frames = planes_to_rgb({name: plane[[0, last + 1]] for name, plane in gop.rebuild_planes().items()})
     change = frames[1].astype(np.float32) - frames[0]
     return float(np.abs(change).mean() - np.abs(residual).mean())
-
-
-def step_residuals(frames: NDArray[np.uint8], motion: NDArray[np.int16]) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-    """r_t(p) = U_t(p) - U_{t-1}(p - d_t(p)), (T, H, W, 3) int16, with `step_motion`; and where that is solved."""
-    step, solved = step_motion(motion)
-    levels = frames.astype(np.int16)
-    return levels[1:] - _look_back(levels[:-1], step), solved
-
-
-def step_motion(motion: NDArray[np.int16]) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-    """Whole-pixel displacements d_t from frame t-1 to t that accumulate to D_t: D_t(p) = d_t(p) + D_{t-1}(p - d_t(p)).
-
-    A store keeps D_t alone, so d_t is solved for, beginning at D_t(p) - D_{t-1}(p); there may be other solutions than
-    the one found. Returns d_t, (T, 2, H, W), and where the equation holds, (T, H, W); elsewhere d_t is the last guess.
-    """
-    before = np.concatenate([np.zeros_like(motion[:1]), motion[:-1]]).transpose(0, 2, 3, 1)
-    step = motion - before.transpose(0, 3, 1, 2)
-    for _ in range(SOLVING_ROUNDS):
-        guess, step = step, motion - _look_back(before, step).transpose(0, 3, 1, 2)
-    return guess, (guess == step).all(axis=1)
-
-
-def _look_back(pictures: NDArray[Any], step: NDArray[np.int16]) -> NDArray[Any]:
-    """Pictures (T, H, W, C) at p - step(p), clamped to the edge."""
-    num, height, width = pictures.shape[:3]
-    rows, columns = look_up(step, 0)
-    found: NDArray[Any] = pictures[np.arange(num)[:, None, None], rows.clip(0, height - 1), columns.clip(0, width - 1)]
-    return found
-
-
-def around_mid_grey(residual: NDArray[Any]) -> NDArray[np.uint8]:
-    """A signed picture as levels: 0 is mid-grey, one level is one level, what lies beyond 0..255 is clipped."""
-    return to_levels(residual + float(MID_GREY))
-
-
-def to_levels(picture: NDArray[Any]) -> NDArray[np.uint8]:
-    """Nearest levels within 0..255."""
-    levels: NDArray[np.uint8] = np.rint(picture).clip(0, 255).astype(np.uint8)
-    return levels
-
-
-def motion_colours(motion: NDArray[Any], full_colour_px: float) -> NDArray[np.uint8]:
-    """Motion (..., 2, H, W) in order (dy, dx) as colours (..., H, W, 3): hue is direction, white is no motion."""
-    dy, dx = _axes(motion)
-    hue = np.arctan2(dy, dx) / (2 * np.pi) % 1
-    saturation = np.minimum(np.hypot(dy, dx) / full_colour_px, 1)
-    return to_levels(hsv_to_rgb(np.stack([hue, saturation, 1 - 0.1 * saturation], axis=-1)) * 255)
-
-
-def colour_wheel(size_px: int = WHEEL_SIZE_PX) -> NDArray[np.uint8]:
-    """The key to `motion_colours`, (size, size, 4) RGBA: the colour at a place is that of motion toward it."""
-    place = np.linspace(-1, 1, size_px)
-    motion = np.stack(np.meshgrid(place, place, indexing="ij"))
-    inside = (np.hypot(*motion) <= 1)[..., None] * np.uint8(255)
-    return np.concatenate([motion_colours(motion, 1.0), inside], axis=-1)
-
-
-def _axes(motion: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return motion[..., 0, :, :].astype(np.float64), motion[..., 1, :, :].astype(np.float64)
 
 
 def _spread(num_frames: int, num_columns: int) -> NDArray[np.int64]:

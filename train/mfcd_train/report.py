@@ -15,8 +15,9 @@ from jinja2 import Environment, StrictUndefined
 from mfcd_core.atomic import replacing
 from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.errors import UsageError
+from mfcd_core.pictures import colour_wheel
 from mfcd_train.dataset import split_rows
-from mfcd_train.pictures import Curve, build_strip, colour_wheel, curves_uri, explained_levels, png_uri
+from mfcd_train.pictures import Curve, build_strip, curves_uri, explained_levels, png_uri
 from mfcd_train.runlog import EVALUATION
 
 if TYPE_CHECKING:
