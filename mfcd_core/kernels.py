@@ -18,3 +18,8 @@ def jit(kernel: Kernel) -> Kernel:
         return cast("Kernel", numba.njit(nogil=True, cache=True)(kernel))
     except RuntimeError:  # no locator: a read-only install without a writable home
         return cast("Kernel", numba.njit(nogil=True)(kernel))
+
+
+def inlined(kernel: Kernel) -> Kernel:
+    """A part of kernels, compiled into each of them: a call with arrays costs as much as sixteen pixels."""
+    return cast("Kernel", numba.njit(inline="always")(kernel))

@@ -73,6 +73,22 @@ def pan(num_frames: int, dy: float, dx: float, size: tuple[int, int] = (64, 64),
     return np.clip(frames.round(), 0, 255).astype(np.uint8)
 
 
+def zoom(num_frames: int, factor: float, size: tuple[int, int] = (64, 64), seed: int = 0) -> NDArray[np.uint8]:
+    """A grey clip (T, H, W) that grows by `factor` a frame around its middle; `size` is (H, W).
+
+    A sum of waves, so that every picture is sampled without interpolation.
+    """
+    rng = np.random.default_rng(seed)
+    cycles, phases = rng.uniform(-0.1, 0.1, (2, 80)), rng.uniform(0, 2 * np.pi, 80)
+    centred = np.indices(size) - (np.array(size).reshape(2, 1, 1) - 1) / 2
+    frames = []
+    for t in range(num_frames):
+        y, x = (axis[..., None] / factor**t for axis in centred)
+        frames.append(np.cos(2 * np.pi * (y * cycles[0] + x * cycles[1]) + phases).sum(-1))
+    clip = 128 + np.stack(frames) / np.sqrt(40) * TO_TEXTURE_STD
+    return np.clip(clip.round(), 0, 255).astype(np.uint8)
+
+
 def encode(path: Path, frames: NDArray[np.uint8], gop_size: int = 12, options: Sequence[str] = ()) -> Path:
     """Encode grey (T, H, W) or RGB (T, H, W, 3) frames as MPEG-4 with an I-frame every `gop_size` frames.
 

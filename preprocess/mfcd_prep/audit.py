@@ -50,7 +50,7 @@ def audit_video(store: Store, row: int, path: Path) -> Iterator[Finding]:
 
 def _decode(path: Path, settings: StoreSettings) -> Iterator[Picture]:
     """Pictures as the store's decoder gives them, with the vectors of PyAV."""
-    pictures = _decode_by_pyav(path, settings.pixel_format)
+    pictures = iter_pictures(path, settings.pixel_format)
     if settings.decoder == "pyav":
         return pictures
     frames = require_decoder(settings.decoder, settings.pixel_format).iter_frames(path, "rgb24", settings.trace)
@@ -60,7 +60,8 @@ def _decode(path: Path, settings: StoreSettings) -> Iterator[Picture]:
     )
 
 
-def _decode_by_pyav(path: Path, pixel_format: str) -> Iterator[Picture]:
+def iter_pictures(path: Path, pixel_format: str) -> Iterator[Picture]:
+    """Planes and vectors (None of an I-frame) of every picture, as PyAV gives them."""
     with opened(path) as container:
         stream = video_stream(container)
         stream.codec_context.options = {"flags2": "+export_mvs"}

@@ -11,8 +11,9 @@ import numpy as np
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
+from mfcd_core.blocks import MOTION_VECTOR, blocks_from_vectors
 from mfcd_core.errors import UsageError, VideoError
-from mfcd_core.motion import NO_BLOCKS, blocks_from_vectors
+from mfcd_core.motion import NO_BLOCKS
 from mfcd_prep import mv_extractor
 from mfcd_prep.bitstream import opened, video_stream
 
@@ -65,7 +66,9 @@ def _to_decoded(frame: av.VideoFrame, pixel_format: str, trace: str, reformatter
         width_px=frame.width,
         height_px=frame.height,
         sheets=tuple(_sheet(plane) for plane in picture.planes),
-        blocks=NO_BLOCKS if vectors is None else blocks_from_vectors(vectors.to_ndarray(), trace),
+        blocks=NO_BLOCKS
+        if vectors is None
+        else blocks_from_vectors(np.frombuffer(memoryview(vectors), MOTION_VECTOR), trace),
     )
 
 

@@ -14,7 +14,7 @@ from mfcd_core.trace import accumulate_motion, identity_sources, trace_frame
 from mfcd_prep.decode import require_decoder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -31,45 +31,51 @@ class GopTracer:
     """
 
     def __init__(self, settings: StoreSettings) -> None:
-        self._settings = settings
         self.arrays = {array.name: np.zeros(array.shape, array.dtype) for array in settings.stored_arrays()}
-        self._planes = PIXEL_FORMATS[settings.pixel_format]
+        self._step = settings.residual_step
+        self._planes = [_PlaneBuffers(plane, self.arrays) for plane in PIXEL_FORMATS[settings.pixel_format]]
         self._identity = identity_sources(settings.height_px, settings.width_px)
         self._sources, self._next_sources = np.empty_like(self._identity), np.empty_like(self._identity)
 
     def begin(self, frame: DecodedFrame) -> None:
         """Take the I-frame: S_0(p) = p."""
         for plane in self._planes:
-            for sheet, stored in zip(
-                _sheets(plane, frame), _views(plane, self.arrays[f"iframe/{plane.name}"]), strict=True
-            ):
+            for sheet, stored in zip(plane.sheets_of(frame), plane.iframe, strict=True):
                 stored[:] = sheet[:, : stored.shape[1]]
         self._sources[:] = self._identity
 
     def add(self, position: int, frame: DecodedFrame, blocks: NDArray[np.int32]) -> None:
         """Take the P-frame at `position` (1 to gop_size - 1): trace, then residuals of every plane."""
+        self.trace(position, blocks)
+        self.subtract(position, frame)
+
+    def trace(self, position: int, blocks: NDArray[np.int32]) -> None:
+        """S_t from S_{t-1}, and D_t."""
         trace_frame(self._sources, blocks, self._next_sources)
         self._sources, self._next_sources = self._next_sources, self._sources
-        motion = self.arrays["motion"][position - 1]
-        accumulate_motion(self._sources, motion)
+        accumulate_motion(self._sources, self.arrays["motion"][position - 1])
+
+    def subtract(self, position: int, frame: DecodedFrame) -> None:
+        """R_t of every plane."""
         for plane in self._planes:
-            channels = plane.num_channels if plane.interleaved else 1
-            iframes = _views(plane, self.arrays[f"iframe/{plane.name}"])
-            residuals = _views(plane, self.arrays[f"residual/{plane.name}"][position - 1])
-            for sheet, iframe, residual in zip(_sheets(plane, frame), iframes, residuals, strict=True):
-                shift, step = plane.subsampling_shift, self._settings.residual_step
-                residual_plane(sheet, iframe, motion, shift, channels, step, residual)
+            sheets, residual = plane.sheets_of(frame), plane.residuals[position - 1]
+            residual_plane(sheets, plane.iframe, self._sources, plane.shift, plane.channels, self._step, residual)
 
 
-def _sheets(plane: Plane, frame: DecodedFrame) -> tuple[NDArray[np.uint8], ...]:
-    return frame.sheets[1:] if plane.name == "chroma" else frame.sheets[:1]
+class _PlaneBuffers:
+    """Views of one plane's arrays, one (h, w * channels) a sheet, as `residual_plane` takes them."""
 
+    def __init__(self, plane: Plane, arrays: Mapping[str, NDArray[Any]]) -> None:
+        iframe, residuals = (arrays[f"{kind}/{plane.name}"] for kind in ("iframe", "residual"))
+        self.shift = plane.subsampling_shift
+        self.first_sheet = int(plane.name == "chroma")
+        self.num_sheets, self.channels = (1, plane.num_channels) if plane.interleaved else (plane.num_channels, 1)
+        height = iframe.shape[0 if plane.interleaved else -2]
+        self.iframe = iframe.reshape(self.num_sheets, height, -1)
+        self.residuals = residuals.reshape(len(residuals), self.num_sheets, height, -1)
 
-def _views(plane: Plane, array: NDArray[Any]) -> list[NDArray[Any]]:
-    """Two-dimensional views of one plane, one a sheet: (H, W), each channel of (C, h, w), or (H, W * C)."""
-    if plane.interleaved:
-        return [array.reshape(array.shape[0], -1)]
-    return [array] if plane.num_channels == 1 else list(array)
+    def sheets_of(self, frame: DecodedFrame) -> tuple[NDArray[np.uint8], ...]:
+        return frame.sheets[self.first_sheet : self.first_sheet + self.num_sheets]
 
 
 def iter_gops(path: Path, settings: StoreSettings, tracer: GopTracer) -> Iterator[int]:

@@ -54,20 +54,21 @@ def make_case(settings: StoreSettings, rng: np.random.Generator) -> Case:
         video = frames[plane.name] = rng.integers(0, 256, (settings.gop_size, *shape), np.uint8)
         stored = np.zeros((num_p, *shape), settings.residual_dtype)
         channels = plane.num_channels if plane.interleaved else 1
-        for sheet, of_sheet in zip(sheets(plane, video), sheets(plane, stored), strict=True):
-            for t in range(num_p):
-                shift = plane.subsampling_shift
-                residual_plane(sheet[t + 1], sheet[0], motion[t], shift, channels, step, of_sheet[t])
+        of_plane, residuals = sheets(plane, video), sheets(plane, stored)
+        for t in range(num_p):
+            sources = (4 * (np.indices((height, width)) - motion[t])).astype(np.int16)
+            current, shift = tuple(of_plane[t + 1]), plane.subsampling_shift
+            residual_plane(current, of_plane[0], sources, shift, channels, step, residuals[t])
         residual[plane.name] = stored.astype(np.int16) * np.int16(step)
     iframe = {name: video[0] for name, video in frames.items()}
     return Case(frames, Gop(iframe, residual, motion, settings.gop_size, settings.pixel_format))
 
 
-def sheets(plane: Plane, array: NDArray[Any]) -> list[NDArray[Any]]:
-    """Views (T, h, w * channels) for the kernel."""
-    if plane.interleaved:
-        return [array.reshape(*array.shape[:2], -1)]
-    return [array] if plane.num_channels == 1 else [array[:, c] for c in range(plane.num_channels)]
+def sheets(plane: Plane, array: NDArray[Any]) -> NDArray[Any]:
+    """A view (T, sheets, h, w * channels) for the kernel."""
+    num_sheets = 1 if plane.interleaved else plane.num_channels
+    height = array.shape[1 if plane.interleaved else -2]
+    return array.reshape(len(array), num_sheets, height, -1)
 
 
 @given(cases(steps=st.just(1)))

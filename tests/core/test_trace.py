@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mfcd_core.motion import NO_BLOCKS
@@ -32,6 +32,16 @@ def walks(draw: st.DrawFn, *, whole_pixels: bool = False) -> Walk:
     quarters = st.integers(-30, 30).map(lambda d: 4 * d) if whole_pixels else st.integers(-120, 120)
     block = st.tuples(place, place, side, side, quarters, quarters)
     frames = draw(st.lists(st.lists(block, max_size=8), min_size=1, max_size=4))
+    return Walk(size, tuple(np.array(blocks, np.int32).reshape(-1, 6) for blocks in frames))
+
+
+@st.composite
+def crowded_walks(draw: st.DrawFn) -> Walk:
+    """Small pictures where every block touches an edge or another block, and sources gather at the edges."""
+    size = draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
+    place, side, quarters = st.integers(-3, 11), st.integers(1, 16), st.integers(-7, 7)
+    block = st.tuples(place, place, side, side, quarters | st.just(0), quarters | st.just(0))
+    frames = draw(st.lists(st.lists(block, min_size=1, max_size=6), min_size=3, max_size=6))
     return Walk(size, tuple(np.array(blocks, np.int32).reshape(-1, 6) for blocks in frames))
 
 
@@ -68,6 +78,13 @@ def kernel_sources(walk: Walk) -> list[NDArray[np.int16]]:
 
 @given(walks())
 def test_kernel_follows_the_plain_rule(walk: Walk) -> None:
+    for traced, expected in zip(kernel_sources(walk), plain_sources(walk), strict=True):
+        assert np.array_equal(traced, 4 * expected)
+
+
+@given(crowded_walks())
+@settings(max_examples=400)
+def test_kernel_follows_the_plain_rule_where_blocks_and_edges_meet(walk: Walk) -> None:
     for traced, expected in zip(kernel_sources(walk), plain_sources(walk), strict=True):
         assert np.array_equal(traced, 4 * expected)
 
@@ -121,6 +138,15 @@ def test_of_overlapping_blocks_the_later_wins() -> None:
     (traced,) = kernel_sources(Walk((32, 32), (blocks,)))
     assert (traced[:, 10, 7] / 4).tolist() == [9, 6]
     assert (traced[:, 10, 8] / 4).tolist() == [8, 6]
+
+
+def test_a_still_block_over_moved_ones_brings_the_sources_back() -> None:
+    """The first moved block reaches further down than the second, and under the still one."""
+    blocks = np.array([[0, 0, 24, 8, 8, 8], [0, 0, 8, 8, 4, 4], [16, 0, 8, 8, 0, 0]], np.int32)
+    (traced,) = kernel_sources(Walk((32, 32), (blocks,)))
+    assert (traced[:, 5, 5] / 4).tolist() == [4, 4]
+    assert (traced[:, 12, 5] / 4).tolist() == [10, 3]
+    assert (traced[:, 18, 5] / 4).tolist() == [18, 5]
 
 
 def test_a_pixel_without_a_block_keeps_its_source() -> None:

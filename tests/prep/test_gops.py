@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 import pytest
-from synthetic import encode, pan, trace_file
+from synthetic import encode, pan, trace_file, zoom
 
 from mfcd_core.errors import GopError, VideoError
 from mfcd_core.gop import Gop
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SIZE = (96, 128)  # H, W
 SETTINGS = StoreSettings(width_px=128, height_px=96)
+QUARTER_PIXELS = ["-flags", "+qpel"]
 
 
 def to_gop(stored: StoredGop, settings: StoreSettings) -> Gop:
@@ -68,6 +69,34 @@ def test_integer_trace_drops_the_fraction_of_every_step(
         expected = (traced_as[0] * t, traced_as[1] * t)
         margin = 8 + int(np.ceil(max(map(abs, velocity)) * t))
         assert share_of_interior(gop.arrays["motion"][t - 1], expected, margin) > 0.9, (t, expected)
+
+
+@pytest.mark.parametrize("velocity", [(0.25, -0.75), (-0.25, 1.25), (0.5, -1.5)])
+def test_quarter_pixels_add_up_exactly(tmp_path: Path, velocity: tuple[float, float]) -> None:
+    path = encode(tmp_path / "pan.mp4", pan(12, *velocity, size=SIZE), options=QUARTER_PIXELS)
+    (gop,) = trace_file(path, SETTINGS)
+    for t in range(1, 12):
+        expected = tuple(-int(np.floor(-v * t + 0.5)) for v in velocity)
+        margin = 8 + int(np.ceil(max(map(abs, velocity)) * t))
+        assert share_of_interior(gop.arrays["motion"][t - 1], expected, margin) > 0.95, (t, expected)
+
+
+@pytest.mark.parametrize("factor", [1.02, 0.98, 1.03])
+def test_motion_of_a_zoom_points_away_from_its_middle(tmp_path: Path, factor: float) -> None:
+    """The content at p came from c + (p - c) / z^t.
+
+    A block has one vector, so that a frame adds up to 1/8 pixel of rounding and 8 |z - 1| pixels between the middle
+    and the edge of a block; the look-up rounds once.
+    """
+    path = encode(tmp_path / "zoom.mp4", zoom(12, factor, SIZE), options=QUARTER_PIXELS)
+    (gop,) = trace_file(path, SETTINGS)
+    from_middle = np.indices(SIZE) - (np.array(SIZE).reshape(2, 1, 1) - 1) / 2
+    for t in range(1, 12):
+        expected = from_middle - from_middle / factor**t
+        error = np.abs(gop.arrays["motion"][t - 1] - expected)[:, 16:-16, 16:-16]
+        limit = t * (1 / 8 + 8 * abs(factor - 1)) + 1 / 2
+        assert (error <= limit).mean() > 0.99, t
+        assert error.mean() < 1, t
 
 
 def test_the_look_up_finds_the_pixels_that_moved(tmp_path: Path) -> None:

@@ -9,35 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mfcd_core.blocks import MOTION_VECTOR, blocks_from_vectors
 from mfcd_core.errors import UsageError, VideoError
-from mfcd_core.motion import blocks_from_vectors, truncate_to_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-# FFmpeg's AVMotionVector.
-AV_MOTION_VECTOR = np.dtype(
-    [
-        ("source", "i4"),
-        ("w", "u1"),
-        ("h", "u1"),
-        ("src_x", "i2"),
-        ("src_y", "i2"),
-        ("dst_x", "i2"),
-        ("dst_y", "i2"),
-        ("flags", "u8"),
-        ("motion_x", "i4"),
-        ("motion_y", "i4"),
-        ("motion_scale", "u2"),
-    ],
-    align=True,
-)
 
 
 def vector(**fields: int) -> NDArray[Any]:
     """One 16x16 block in the top left corner that did not move, but for `fields`."""
     still = {"source": -1, "w": 16, "h": 16, "dst_x": 8, "dst_y": 8, "motion_scale": 2}
-    vectors = np.zeros(1, AV_MOTION_VECTOR)
+    vectors = np.zeros(1, MOTION_VECTOR)
     for name, value in {**still, **fields}.items():
         vectors[name] = value
     return vectors
@@ -72,9 +54,10 @@ def test_integer_trace_truncates_toward_zero_as_covair_does(motions: list[int]) 
     assert blocks[:, 5].tolist() == [4 * int(motion / 4) for motion in motions]
 
 
-def test_truncation_keeps_whole_pixels_and_drops_fractions() -> None:
-    quarters = np.array([-8, -7, -5, -4, -3, -1, 0, 1, 3, 4, 5, 7, 8], np.int32)
-    assert truncate_to_pixels(quarters).tolist() == [-8, -4, -4, -4, 0, 0, 0, 0, 0, 4, 4, 4, 8]
+@pytest.mark.parametrize(("scale", "motion", "pixels"), [(1, 3, -3), (2, -3, 1), (2, 3, -1), (4, -7, 1), (4, 3, 0)])
+def test_truncation_keeps_whole_pixels_and_drops_fractions(scale: int, motion: int, pixels: int) -> None:
+    blocks = blocks_from_vectors(vector(motion_scale=scale, motion_y=motion), "integer")
+    assert blocks[0, 4:].tolist() == [4 * pixels, 0]
 
 
 def test_order_of_blocks_is_kept() -> None:
@@ -83,9 +66,14 @@ def test_order_of_blocks_is_kept() -> None:
 
 
 def test_an_empty_list_gives_no_blocks() -> None:
-    blocks = blocks_from_vectors(np.zeros(0, AV_MOTION_VECTOR), "subpel")
+    blocks = blocks_from_vectors(np.zeros(0, MOTION_VECTOR), "subpel")
     assert blocks.shape == (0, 6)
     assert blocks.dtype == np.int32
+
+
+def test_vectors_that_may_not_be_written_to_are_read() -> None:
+    vectors = np.frombuffer(vector(dst_x=40, dst_y=20).tobytes(), MOTION_VECTOR)
+    assert blocks_from_vectors(vectors, "subpel")[0].tolist() == [12, 32, 16, 16, 0, 0]
 
 
 @pytest.mark.parametrize("scale", [0, 3, 8])
