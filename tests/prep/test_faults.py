@@ -17,6 +17,7 @@ from tiny_videos import cut_frames, write_video
 from mfcd_prep import workers as workers_module
 from mfcd_prep.encode import encode_videos
 from mfcd_prep.extract import ExtractOptions, extract_videos
+from mfcd_prep.ffmpeg import ffmpeg_binary
 from mfcd_prep.jobs import Done, Lost, run_tasks
 from mfcd_prep.workers import OnThisMachine, hard_limit
 
@@ -121,8 +122,6 @@ def test_a_source_that_vanishes_stops_the_run_and_the_next_one_ends_it(source: P
 def test_an_ffmpeg_that_is_shot_once_is_tried_again_alone(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mfcd_prep.ffmpeg import ffmpeg_binary
-
     real = ffmpeg_binary()
     fake = tmp_path / "ffmpeg.sh"
     shot = f"[ $1 = -version ] || [ -e {tmp_path}/shot ] || {{ touch {tmp_path}/shot; kill -9 $$; }}"
@@ -138,7 +137,7 @@ def test_an_ffmpeg_that_is_shot_once_is_tried_again_alone(
     assert (summary.num_encoded, summary.failures) == (3, ())
 
 
-def test_code_that_hangs_beyond_its_limit_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_that_hangs_beyond_its_limit_is_ended() -> None:
     """As a decoder in an endless loop: no exception gets in."""
 
     def worker(task: int) -> int:
