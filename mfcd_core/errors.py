@@ -42,6 +42,10 @@ class SourceError(MfcdError):
     """What is to be read has vanished as a whole, as a lost mount does: no task can come to its end."""
 
 
+class VersionsError(MfcdError):
+    """A process has other library versions than the run that it would join: its shards would have other bytes."""
+
+
 class StoreError(MfcdError):
     """A store is missing, of another version, or inconsistent."""
 

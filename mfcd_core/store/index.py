@@ -125,17 +125,20 @@ def _write_videos(path: Path, index: StoreIndex) -> None:
         np.savez(file, allow_pickle=False, **columns)
 
 
-def read_index(folder: Path) -> StoreIndex:
-    """Read the index of a store. Raises StoreError (missing, higher version) or ChecksumError."""
+def read_index(folder: Path, *, needs_places: bool = True) -> StoreIndex:
+    """Read the index of a store; needs_places: only where gops.npy is there.
+
+    Raises StoreError (missing, higher version) or ChecksumError.
+    """
     document = _read_document(folder)
     try:
-        return _parse_index(folder, document)
+        return _parse_index(folder, document, (VIDEOS, GOPS) if needs_places else (VIDEOS,))
     except (AttributeError, KeyError, TypeError, ValueError, OSError, BadZipFile) as error:
         raise StoreError(f"{folder}: the index is not usable ({error!r}); run mfcd-prep extract again") from None
 
 
-def _parse_index(folder: Path, document: Mapping[str, Any]) -> StoreIndex:
-    for name in (VIDEOS, GOPS):
+def _parse_index(folder: Path, document: Mapping[str, Any], needed: Sequence[str]) -> StoreIndex:
+    for name in needed:
         if not (folder / name).is_file():
             raise StoreError(f"{folder}: {name} is missing; run mfcd-prep extract again")
     if file_checksum(folder / VIDEOS) != document["files"][VIDEOS]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mfcd_core.store.index import StoreIndex
+    from mfcd_core.store.index import ShardEntry, StoreIndex
     from mfcd_core.store.layout import Shard
 
 
@@ -59,17 +59,29 @@ def verify_index(folder: Path) -> Iterator[Finding]:
             yield Finding("is not in the index", shard=path.name)
 
 
+def check_file(folder: Path, entry: ShardEntry) -> Finding | None:
+    """What is wrong with a shard's file as a whole; None where it has the very bytes that the index recorded."""
+    path, problem = folder / entry.name, None
+    try:
+        if path.stat().st_size != entry.num_bytes:
+            problem = f"{path.stat().st_size} bytes, expected {entry.num_bytes}"
+        elif file_checksum(path) != entry.checksum:
+            problem = "other bytes than the index recorded"
+    except FileNotFoundError:
+        problem = "is missing"
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror}); look after the disk"
+    return None if problem is None else Finding(problem, shard=entry.name)
+
+
 def verify_shard(folder: Path, index: StoreIndex, number: int, places: NDArray[Any]) -> Iterator[Finding]:
     """Check one shard: bytes, tables, counts, places as in gops.npy (`places`, its rows of this shard), chunks."""
     entry = index.shards[number]
     path = folder / entry.name
+    if damage := check_file(folder, entry):
+        yield damage
     if not path.is_file():
-        yield Finding("is missing", shard=entry.name)
         return
-    if path.stat().st_size != entry.num_bytes:
-        yield Finding(f"{path.stat().st_size} bytes, expected {entry.num_bytes}", shard=entry.name)
-    elif file_checksum(path) != entry.checksum:
-        yield Finding("other bytes than the index recorded", shard=entry.name)
     try:
         shard = read_shard_file(path)
         require_adjacent(path, shard.places)

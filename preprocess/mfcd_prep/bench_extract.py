@@ -29,6 +29,7 @@ from mfcd_prep.extract_steps import decode_alone, time_steps
 from mfcd_prep.gops import GopTracer, iter_gops
 from mfcd_prep.options import json_option
 from mfcd_prep.shards import ShardWorker
+from mfcd_prep.versions import library_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -126,7 +127,7 @@ class ExtractBench:
 
     def _extract(self, name: str, settings: StoreSettings) -> Run:
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
-            worker = ShardWorker(self.encoded, Path(folder), Path(folder), settings)
+            worker = ShardWorker(self.encoded, Path(folder), Path(folder), settings, library_versions(settings.decoder))
             records: list[ShardRecord] = []
             run = run_here(lambda: records.extend(map(worker, self.plan.tasks)))
         if failures := [failure for record in records for failure in record.failures]:

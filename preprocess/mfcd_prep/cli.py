@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, str] = {
     "encode": "encode_cli",
     "extract": "store_cli",
     "verify": "store_cli",
+    "repair": "repair_cli",
     "info": "store_cli",
     "show": "show_cli",
     "doctor": "doctor_cli",

@@ -18,6 +18,7 @@ from mfcd_prep.part import WHOLE
 from mfcd_prep.placing import place_shards, remove_strays
 from mfcd_prep.shards import ShardRecord, ShardWorker, VideoFailure, plan_shards
 from mfcd_prep.survey import survey_encoded
+from mfcd_prep.versions import end_parts, join_parts, library_versions
 from mfcd_prep.workers import IN_THIS_PROCESS
 from mfcd_prep.workspace import own_folder, require_own_or_empty, scratch_folder
 
@@ -106,15 +107,18 @@ def extract_videos(
     Raises:
         UsageError: nothing usable in ENCODED, settings that cannot be, or a split file that cannot be read.
         OutputError, SourceError: STORE takes no more files, or ENCODED vanished; what is done is recorded.
+        VersionsError: a worker, or a part before this one, has other library versions.
     """
     start = time.monotonic()
     plan = plan_extract(encoded, store, options, part=part, workers=workers, timeout_seconds=timeout_seconds)
     labelling = read_labelling(split_files, plan.survey)
     require_own_or_empty(store)
     with scratch_folder(store) as scratch:
+        _join_parts(plan, store)
         _make(plan, store, scratch, workers)
         records = _read_results(plan, store)
-        num_pending = len(plan.tasks) - len(records)
+        if num_pending := len(plan.tasks) - len(records):
+            _join_parts(plan, store)  # again: two that began at once may both have been the first
         videos = None if num_pending else _finish(plan, store, records, labelling)
     failures = sorted([*plan.survey.failures, *_iter_failures(plan, records, everything=num_pending == 0)])
     write_failures(store, failures)
@@ -172,6 +176,11 @@ def _read_records(tasks: Sequence[ShardTask], store: Path) -> dict[str, ShardRec
     return {key: ShardRecord.from_dict(values) for key, values in found.items() if values is not None}
 
 
+def _join_parts(plan: ExtractPlan, store: Path) -> None:
+    if plan.part != WHOLE:
+        join_parts(_journal_folder(store), plan.settings, library_versions(plan.settings.decoder))
+
+
 def _make(plan: ExtractPlan, store: Path, scratch: Path, workers: Workers) -> None:
     num_failed = 0
     total = sum(task.num_gops for task in plan.todo)
@@ -184,7 +193,8 @@ def _make(plan: ExtractPlan, store: Path, scratch: Path, workers: Workers) -> No
             num_failed += len(record.failures)
             advance(task.num_gops, f"{num_failed} failed")
 
-        worker = ShardWorker(plan.survey.folder, store, scratch, plan.settings, plan.timeout_seconds)
+        versions = library_versions(plan.settings.decoder)
+        worker = ShardWorker(plan.survey.folder, store, scratch, plan.settings, versions, plan.timeout_seconds)
         run_tasks(plan.todo, worker, workers, on_result)
 
 
@@ -224,6 +234,7 @@ def _finish(plan: ExtractPlan, store: Path, records: Mapping[str, ShardRecord], 
             f"no video of {plan.survey.folder} could be extracted (first {first.id}: {first.reason}); "
             "run mfcd-prep encode"
         )
+    end_parts(_journal_folder(store))
     with Journal(_journal_folder(store)) as journal:
         place_shards(store, present, journal)
     videos = write_store_index(store, plan.survey, plan.settings, present, labelling)

@@ -30,7 +30,7 @@ from mfcd_core.store.index import (
     write_index,
 )
 from mfcd_core.store.layout import read_shard_file
-from mfcd_prep.shards import library_versions
+from mfcd_prep.versions import library_versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +84,7 @@ def write_store_index(
     """Write gops.npy, then videos.npz and index.json, from the tables of the shards."""
     shards = [read_shard_file(store / task.name) for task, _ in present]
     videos = _videos_of(shards, survey, labelling.classes)
-    _write_places(store / GOPS, shards)
+    write_places(store / GOPS, shards)
     entries = tuple(
         ShardEntry(task.name, record.file.bytes, record.checksum, len(shard.videos), len(shard.gops))
         for (task, record), shard in zip(present, shards, strict=True)
@@ -110,7 +110,8 @@ def _videos_of(shards: Sequence[Shard], survey: Survey, classes: Sequence[str]) 
     )
 
 
-def _write_places(path: Path, shards: Sequence[Shard]) -> None:
+def write_places(path: Path, shards: Sequence[Shard]) -> None:
+    """Write gops.npy from the tables of all shards."""
     dtype = gop_place_dtype(len(shards[0].settings.stored_arrays()))
     with replacing(path) as part, part.open("wb") as file:
         places = np.zeros(sum(len(shard.gops) for shard in shards), dtype)

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from mfcd_core.errors import KilledError, MfcdError, OutputError, SourceError
+from mfcd_core.errors import KilledError, MfcdError, OutputError, SourceError, VersionsError
 from mfcd_prep.output import is_about_output, output_error
 from mfcd_prep.workers import TIMED_OUT_STATUS
 
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 WATCH_SECONDS = 5.0
 EXIT_CODE = re.compile(r"\{(\w+)\((-?\d+)\)")
-STOPS_THE_RUN = (OutputError, SourceError)
+STOPS_THE_RUN = (OutputError, SourceError, VersionsError)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def run_tasks(
     everything and passes on.
 
     Raises:
-        OutputError, SourceError: raised by a task, that no other could succeed either.
+        OutputError, SourceError, VersionsError: raised by a task; no other could succeed either.
     """
     attempt = partial(_attempt, worker)
     remaining = iter(tasks)

@@ -27,6 +27,10 @@ jobs_option = click.option(
     show_default="number of cores",
     help="Processes at once.",
 )
+dask_option = click.option(
+    "--dask", "address", metavar="ADDRESS", help="Work on this Dask cluster instead, as tcp://host:8786."
+)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done and why; change nothing.")
 json_option = click.option("--json", "as_json", is_flag=True, help="One machine-readable summary on stdout.")
 
 
@@ -34,9 +38,7 @@ def batch_options(command: Command) -> Command:
     """The options of a command that works through many videos: where, which part, how long, and what it says."""
     options = (
         jobs_option,
-        click.option(
-            "--dask", "address", metavar="ADDRESS", help="Work on this Dask cluster instead, as tcp://host:8786."
-        ),
+        dask_option,
         click.option(
             "--part",
             type=_parse_part,
@@ -50,7 +52,7 @@ def batch_options(command: Command) -> Command:
             type=click.FloatRange(min=0, min_open=True),
             help="Seconds a video may take; one that takes longer fails, and is tried again with more.",
         ),
-        click.option("--dry-run", is_flag=True, help="Say what would be done and why; change nothing."),
+        dry_run_option,
         json_option,
     )
     for option in reversed(options):

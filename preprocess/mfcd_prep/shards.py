@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import tempfile
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-import h5py
 import xxhash
 
 from mfcd_core.atomic import publish
@@ -17,11 +15,11 @@ from mfcd_core.errors import DeadlineError, SourceError, VideoError
 from mfcd_core.store.index import file_checksum
 from mfcd_core.store.partition import partition
 from mfcd_core.store.writer import ShardWriter
-from mfcd_prep.decode import DECODERS
 from mfcd_prep.gops import GopTracer, iter_gops
 from mfcd_prep.output import is_about_output, output_faults
 from mfcd_prep.process import Deadline
 from mfcd_prep.transcode import hash_file
+from mfcd_prep.versions import library_versions, require_versions
 from mfcd_prep.workers import hard_limit
 from mfcd_prep.workspace import file_stat, own_folder, parse_stat
 
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from mfcd_prep.survey import EncodedVideo, EncodedVideos, Survey
     from mfcd_prep.workspace import FileStat
 
-PACKAGES = ("mfcd", "h5py", "numpy", "zstandard")
 UNREADABLE = "unreadable"  # the disk's fault, perhaps: tried again
 
 
@@ -139,12 +136,6 @@ def waiting_path(store: Path, key: str) -> Path:
     return own_folder(store) / "shards" / f"{key}.h5"
 
 
-def library_versions(decoder: str) -> dict[str, str]:
-    """Versions that the bytes of a shard depend on."""
-    packages = (*PACKAGES, DECODERS[decoder].package)
-    return {**{name: version(name) for name in packages}, "hdf5": h5py.version.hdf5_version}
-
-
 def plan_shards(survey: Survey, settings: StoreSettings, shard_gops: int) -> list[ShardTask]:
     """Cut the sorted videos into shards; pure."""
     videos = survey.videos
@@ -163,33 +154,39 @@ def _key(common: str, videos: EncodedVideos) -> str:
 
 @dataclass(frozen=True)
 class ShardWorker:
-    """The work of one task, in whatever process: decode, trace, compress, write, rename."""
+    """The work of one task, in whatever process: decode, trace, compress, write, rename.
+
+    versions: those of the run; a process that has others refuses.
+    """
 
     encoded: Path
     store: Path
     scratch: Path
     settings: StoreSettings
+    versions: Mapping[str, str]
     timeout_seconds: float | None = None
 
     def __call__(self, task: ShardTask) -> ShardRecord:
-        """Make one shard under its key; a video that fails leaves a gap."""
+        """Make one shard under its key; a video that fails leaves a gap. Raises VersionsError."""
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
-            writer, tracer = ShardWriter(self.settings, Path(folder)), GopTracer(self.settings)
-            tried = (self._try_video(video, writer, tracer) for video in task.videos)
-            failures = tuple(failure for failure in tried if failure is not None)
-            with output_faults(self.store):
-                file, checksum = self._write(task, writer, Path(folder, task.name))
-        return ShardRecord(task.name, task.key, file, checksum, failures, self.timeout_seconds)
+            unfinished, target = Path(folder, task.name), waiting_path(self.store, task.key)
+            record = self.make(task, unfinished)
+            if record.file is not None:
+                with output_faults(self.store):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    publish(unfinished, target)
+        return record
 
-    def _write(self, task: ShardTask, writer: ShardWriter, unfinished: Path) -> tuple[FileStat | None, str]:
-        """Put the shard under its key; returns its size and time, None where no video is left, and its checksum."""
-        if writer.write(unfinished) == 0:
-            return None, ""
-        file, checksum = file_stat(unfinished), file_checksum(unfinished)
-        target = waiting_path(self.store, task.key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        publish(unfinished, target)
-        return file, checksum
+    def make(self, task: ShardTask, path: Path) -> ShardRecord:
+        """Make one shard at `path`, in a folder for unfinished files; where no video is left there is no file."""
+        require_versions(self.versions, self.settings.decoder)
+        writer, tracer = ShardWriter(self.settings, path.parent), GopTracer(self.settings)
+        tried = (self._try_video(video, writer, tracer) for video in task.videos)
+        failures = tuple(failure for failure in tried if failure is not None)
+        with output_faults(self.store):
+            num_gops = writer.write(path)
+            checksum = file_checksum(path) if num_gops else ""
+        return ShardRecord(task.name, task.key, file_stat(path), checksum, failures, self.timeout_seconds)
 
     def _try_video(self, video: EncodedVideo, writer: ShardWriter, tracer: GopTracer) -> VideoFailure | None:
         try:

@@ -16,6 +16,7 @@ from mfcd_prep.decode import DECODERS
 from mfcd_prep.extract import ExtractOptions, extract_videos, plan_extract
 from mfcd_prep.info import describe
 from mfcd_prep.options import batch_options, jobs_option, json_option, list_pairs, say_counts, workers_of
+from mfcd_prep.subset import EVERYTHING, Subset
 from mfcd_prep.transcode import TAILS
 from mfcd_prep.verify import verify_store
 from mfcd_prep.workers import OnThisMachine
@@ -23,6 +24,7 @@ from mfcd_prep.workers import OnThisMachine
 if TYPE_CHECKING:
     from mfcd_prep.extract import ExtractPlan, ExtractSummary
     from mfcd_prep.part import Part
+    from mfcd_prep.verify import VerifySummary
 
 MAX_FINDINGS = 50
 
@@ -137,28 +139,48 @@ def _show_plan(plan: ExtractPlan, *, as_json: bool) -> int:
 @click.option(
     "--deep", "encoded", type=click.Path(path_type=Path), help="Folder of encoded videos to prove it against."
 )
+@click.option(
+    "--subset",
+    default="100%",
+    metavar="SIZE",
+    help="Check a draw of the shards, and with --deep of the videos: a percentage, as 5%, or a number.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the draw; the same one draws the same.")
 @jobs_option
 @json_option
-def verify(store: Path, *, encoded: Path | None, jobs: int, as_json: bool) -> int:
+def verify(store: Path, *, encoded: Path | None, subset: str, seed: int, jobs: int, as_json: bool) -> int:
     """Check a STORE: structure, counts, checksums, places of chunks.
 
     With --deep ENCODED every video is decoded again, its motion traced again by a plain rule that must give the same,
     and U_t = U_0(p - D_t) + R_t (Eq. 2) proven on every pixel of every GOP. Exit status 1 if anything is wrong.
     """
-    summary = verify_store(store, encoded, OnThisMachine(jobs))
+    drawn = Subset(subset, seed)
+    summary = verify_store(store, encoded, OnThisMachine(jobs), drawn)
     if as_json:
         findings = [finding.to_dict() for finding in summary.findings]
-        print_json(asdict(summary) | {"findings": findings, "exit_status": summary.exit_status})
+        extra = {"findings": findings, "subset": subset, "seed": seed, "exit_status": summary.exit_status}
+        print_json(asdict(summary) | extra)
+    _say_findings(summary, store)
+    _say_checked(summary, drawn, deep=encoded is not None)
+    return summary.exit_status
+
+
+def _say_findings(summary: VerifySummary, store: Path) -> None:
     for finding in summary.findings[:MAX_FINDINGS]:
         say(f"wrong: {finding}")
     if len(summary.findings) > MAX_FINDINGS:
         say(f"wrong: {len(summary.findings) - MAX_FINDINGS} more, see --json")
-    if summary.findings:
-        say("to mend a damaged shard: delete its file, then run the same mfcd-prep extract again")
+    if summary.num_shards_damaged:
+        say(f"to mend {summary.num_shards_damaged} damaged shards: mfcd-prep repair {store} ENCODED")
+
+
+def _say_checked(summary: VerifySummary, drawn: Subset, *, deep: bool) -> None:
+    if drawn.size != EVERYTHING.size:
+        videos = f" and {summary.num_videos_decoded} of {summary.num_videos} videos" if deep else ""
+        say(f"only {drawn}: {summary.num_shards_checked} of {summary.num_shards} shards{videos}")
     counts = f"{summary.num_shards} shards, {summary.num_videos} videos, {summary.num_gops} GOPs"
-    deep = f", {summary.num_gops_audited} GOPs proven against their videos" if encoded else ""
-    say(f"{len(summary.findings)} findings in {counts}{deep}")
-    return summary.exit_status
+    proven = f", {summary.num_gops_audited} GOPs proven against their videos" if deep else ""
+    say(f"{len(summary.findings)} findings in {counts}{proven}")
 
 
 @click.command()

@@ -20,7 +20,7 @@ from mfcd_prep.source import probe
 from mfcd_prep.transcode import hash_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
     from pathlib import Path
 
     from mfcd_core.catalog import Video
@@ -108,26 +108,29 @@ class Survey:
     failures: tuple[Failure, ...] = ()
 
 
-def survey_encoded(folder: Path, tail: str, workers: Workers) -> Survey:
-    """Find the videos of an encoded folder. Raises UsageError where there is none, or encode was not finished."""
+def survey_encoded(folder: Path, tail: str, workers: Workers, *, only: Container[str] | None = None) -> Survey:
+    """Find the videos of an encoded folder, or those of its ids that are among `only`, which may be none.
+
+    Raises UsageError where the folder has no video, or encode was not finished.
+    """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder: expected one made by mfcd-prep encode")
     made_here = (folder / MANIFEST_NAME).exists() or (folder / OWN_FOLDER).exists()
-    survey = _from_manifest(folder) if made_here else _from_files(folder, tail, workers)
-    if not survey.videos:
+    survey = _from_manifest(folder, only) if made_here else _from_files(folder, tail, workers, only)
+    if not survey.videos and only is None:
         first = f", first {survey.failures[0].id}: {survey.failures[0].reason}" if survey.failures else ""
         raise UsageError(f"{folder} has no usable video ({len(survey.failures)} failed{first}): run mfcd-prep encode")
     return survey
 
 
-def _from_manifest(folder: Path) -> Survey:
+def _from_manifest(folder: Path, only: Container[str] | None) -> Survey:
     settings, records = iter_manifest(folder)
     labels: set[str] = set()
 
     def iter_good() -> Iterable[EncodedVideo]:
         for v in records:
             labels.update(() if v.label is None else (v.label,))
-            if v.status == "ok":
+            if v.status == "ok" and (only is None or v.id in only):
                 yield EncodedVideo(v.id, _path_of(v.id), v.label, v.num_gops or 0, v.real_frames, v.xxh3_64 or "0")
 
     videos = EncodedVideos.collect(iter_good())
@@ -146,7 +149,7 @@ def _path_of(video_id: str) -> str:
 DEFAULT_GOP_SIZE = 12
 
 
-def _from_files(folder: Path, tail: str, workers: Workers) -> Survey:
+def _from_files(folder: Path, tail: str, workers: Workers, only: Container[str] | None) -> Survey:
     """Files that `encode` did not make: frame size of the first one that opens, frames counted without decoding."""
     catalog = read_catalog(folder)
     videos: list[EncodedVideo] = []
@@ -158,7 +161,8 @@ def _from_files(folder: Path, tail: str, workers: Workers) -> Survey:
         else:
             failures.append(Failure(video.id, outcome.problem, outcome.reason))
 
-    run_tasks(catalog.videos, _Surveyor(folder, tail), workers, on_result)
+    wanted = [video for video in catalog.videos if only is None or video.id in only]
+    run_tasks(wanted, _Surveyor(folder, tail), workers, on_result)
     videos.sort()
     size = _size_of_first(folder, videos)
     labels = tuple(sorted({video.label for video in catalog.videos if video.label is not None}))
