@@ -11,7 +11,7 @@ import numpy as np
 from mfcd_core.errors import MfcdError
 from mfcd_core.store.verify import Finding
 from mfcd_prep.bitstream import opened, video_stream
-from mfcd_prep.decode import require_decoder
+from mfcd_prep.decode import require_decoder, vectors_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ def iter_pictures(path: Path, pixel_format: str) -> Iterator[Picture]:
         stream = video_stream(container)
         stream.codec_context.options = {"flags2": "+export_mvs"}
         for frame in container.decode(stream):
-            vectors = frame.side_data.get("MOTION_VECTORS")
+            vectors = vectors_of(frame)
             yield _planes(frame, pixel_format), None if vectors is None else vectors.to_ndarray()
 
 

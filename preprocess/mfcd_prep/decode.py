@@ -8,6 +8,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import av
+    from av.sidedata.sidedata import SideData
     from av.video.plane import VideoPlane
     from numpy.typing import NDArray
 
@@ -59,7 +61,7 @@ def iter_frames(path: Path, pixel_format: str, trace: str) -> Iterator[DecodedFr
 def _to_decoded(frame: av.VideoFrame, pixel_format: str, trace: str, reformatter: VideoReformatter) -> DecodedFrame:
     _check_picture(frame)
     picture_type = PictureType(frame.pict_type).name
-    vectors = None if picture_type == "B" else frame.side_data.get("MOTION_VECTORS")
+    vectors = None if picture_type == "B" else vectors_of(frame)
     picture = reformatter.reformat(frame, format="rgb24") if pixel_format == "rgb24" else frame
     return DecodedFrame(
         picture_type=picture_type,
@@ -70,6 +72,15 @@ def _to_decoded(frame: av.VideoFrame, pixel_format: str, trace: str, reformatter
         if vectors is None
         else blocks_from_vectors(np.frombuffer(memoryview(vectors), MOTION_VECTOR), trace),
     )
+
+
+def vectors_of(frame: av.VideoFrame) -> SideData | None:
+    """The motion vectors that the decoder exported with a frame; None of an I-frame.
+
+    Not by `frame.side_data`: the frame keeps that, and it the frame, so that every picture would stay in memory until
+    the garbage collector looks at the oldest generation (900 MB after 15,000 GOPs).
+    """
+    return SideDataContainer(frame).get("MOTION_VECTORS")
 
 
 def _check_picture(frame: av.VideoFrame) -> None:

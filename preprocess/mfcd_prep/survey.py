@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
@@ -171,10 +172,13 @@ def _from_files(folder: Path, tail: str, workers: Workers, only: Container[str] 
 
 
 def _size_of_first(folder: Path, videos: list[EncodedVideo]) -> tuple[int, int]:
-    if not videos:
-        return (0, 0)
-    info = probe(folder / videos[0].path)
-    return (info.width, info.height)
+    """Of the first one whose header says it: what is left of a damaged one may not."""
+    for video in videos:
+        with suppress(MfcdError):
+            info = probe(folder / video.path)
+            if info.width and info.height:
+                return (info.width, info.height)
+    return (0, 0)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ def test_command_and_options_have_help(command: click.Command) -> None:
         (["mfcd-prep", "encode", "no-such-folder", "out"], "no-such-folder"),
         (["mfcd-prep", "extract", "no-such-folder", "out"], "no-such-folder"),
         (["mfcd-prep", "verify", "no-such-folder"], "no-such-folder"),
+        (["mfcd-prep", "verify", "no-such-folder", "--subset", "101%"], "101%"),
+        (["mfcd-prep", "repair", "no-such-folder", "encoded"], "no-such-folder"),
         (["mfcd-prep", "info", "no-such-folder"], "no-such-folder"),
         (["mfcd-prep", "show", "no-such-video", "--out", "gop.png"], "no-such-video"),
         (["mfcd-prep", "encode", "--size", "12", "in", "out"], "12"),

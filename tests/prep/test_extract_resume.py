@@ -224,6 +224,17 @@ def test_an_index_that_is_gone_or_damaged_is_written_again(
         assert files_of(tmp_path / "store") == undisturbed
 
 
+def test_an_index_of_another_store_is_written_again(
+    foreign: Path, tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    extract_videos(foreign, tmp_path / "store", OPTIONS)
+    extract_videos(foreign / "run", tmp_path / "other", OPTIONS)
+    for name in ("gops.npy", "videos.npz", INDEX):
+        shutil.copy(tmp_path / "other" / name, tmp_path / "store" / name)
+    assert extract_videos(foreign, tmp_path / "store", OPTIONS).num_shards_made == 0
+    assert files_of(tmp_path / "store") == undisturbed
+
+
 def test_a_torn_line_of_the_journal_costs_its_shard(
     foreign: Path, tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:

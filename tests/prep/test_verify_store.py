@@ -52,14 +52,50 @@ def verify(run_command: Callable[..., int], capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_clean_store_has_no_findings(store: Path, encoded_once: Path, verify: Callable[..., dict[str, Any]]) -> None:
-    counts = {"num_shards": 5, "num_videos": 5, "num_gops": 9, "findings": [], "exit_status": 0}
-    assert verify(store) == counts | {"num_gops_audited": 0}
-    assert verify(store, "--deep", encoded_once) == counts | {"num_gops_audited": 9}
+    checked = {"num_shards_checked": 5, "num_shards_damaged": 0, "findings": [], "exit_status": 0}
+    counts = {"num_shards": 5, "num_videos": 5, "num_gops": 9, "subset": "100%", "seed": 0} | checked
+    assert verify(store) == counts | {"num_videos_decoded": 0, "num_gops_audited": 0}
+    assert verify(store, "--deep", encoded_once) == counts | {"num_videos_decoded": 5, "num_gops_audited": 9}
 
 
 def test_processes_find_the_same(store: Path, encoded_once: Path) -> None:
     (store / FIRST).unlink()
     assert verify_store(store, encoded_once, OnThisMachine(2)) == verify_store(store, encoded_once, IN_THIS_PROCESS)
+
+
+# A draw
+
+
+def test_a_draw_checks_some_shards_and_some_videos(
+    store: Path, encoded_once: Path, run_command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each shard holds one video; over the seeds the damaged one is found, and not always."""
+    (store / FIRST).unlink()
+    statuses = set()
+    for seed in range(12):
+        status = run_command("verify", store, "--subset", "40%", "--seed", str(seed), "--jobs", "1")
+        said = capsys.readouterr().err
+        assert f"only a draw of 40% with seed {seed}: 2 of 5 shards" in said
+        assert (status == 1) == (FIRST in said)
+        statuses.add(status)
+    assert statuses == {0, 1}
+    run_command("verify", store, "--subset", "3", "--deep", encoded_once, "--jobs", "1")
+    assert "only a draw of 3 with seed 0: 3 of 5 shards and 3 of 5 videos" in capsys.readouterr().err
+
+
+def test_a_draw_counts_what_it_proved(store: Path, encoded_once: Path, verify: Callable[..., dict[str, Any]]) -> None:
+    summary = verify(store, "--subset", "2", "--seed", "3", "--deep", encoded_once)
+    assert (summary["num_shards_checked"], summary["num_videos_decoded"]) == (2, 2)
+    assert 2 <= summary["num_gops_audited"] <= 5  # of 2, 2, 1, 3, 1
+    assert summary == verify(store, "--subset", "2", "--seed", "3", "--deep", encoded_once)
+
+
+def test_a_draw_without_any_of_its_videos_in_the_folder_names_them(
+    store: Path, encoded: Path, verify: Callable[..., dict[str, Any]]
+) -> None:
+    (encoded / "manifest.jsonl").write_text((encoded / "manifest.jsonl").read_text().splitlines()[0] + "\n")
+    findings = verify(store, "--subset", "1", "--deep", encoded)["findings"]
+    assert ["is not among the videos of" in finding["problem"] for finding in findings] == [True]
 
 
 # Damage
@@ -86,7 +122,9 @@ def test_a_missing_and_a_stray_shard(
         (FIRST, "is missing"),
     ]
     assert run_command("verify", store, "--jobs", "1") == 1
-    assert "wrong: shard-00000.h5: is missing" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "wrong: shard-00000.h5: is missing" in said
+    assert f"to mend 1 damaged shards: mfcd-prep repair {store} ENCODED" in said
 
 
 @pytest.mark.parametrize("name", [INDEX, VIDEOS, GOPS])
