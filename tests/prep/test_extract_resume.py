@@ -211,28 +211,18 @@ def test_a_shard_that_is_not_as_recorded_is_made_again(
 
 
 @pytest.mark.parametrize("name", ["gops.npy", "videos.npz", INDEX])
-def test_an_index_that_is_gone_or_damaged_is_written_again(
+def test_an_index_that_is_gone_damaged_or_anothers_is_written_again(
     foreign: Path, tmp_path: Path, undisturbed: dict[str, bytes], name: str
 ) -> None:
     extract_videos(foreign, tmp_path / "store", OPTIONS)
-    for content in (b"damaged", None):
+    extract_videos(foreign / "run", tmp_path / "other", OPTIONS)
+    for content in (b"damaged", (tmp_path / "other" / name).read_bytes(), None):
         if content is None:
             (tmp_path / "store" / name).unlink()
         else:
             (tmp_path / "store" / name).write_bytes(content)
         assert extract_videos(foreign, tmp_path / "store", OPTIONS).num_shards_made == 0
         assert files_of(tmp_path / "store") == undisturbed
-
-
-def test_an_index_of_another_store_is_written_again(
-    foreign: Path, tmp_path: Path, undisturbed: dict[str, bytes]
-) -> None:
-    extract_videos(foreign, tmp_path / "store", OPTIONS)
-    extract_videos(foreign / "run", tmp_path / "other", OPTIONS)
-    for name in ("gops.npy", "videos.npz", INDEX):
-        shutil.copy(tmp_path / "other" / name, tmp_path / "store" / name)
-    assert extract_videos(foreign, tmp_path / "store", OPTIONS).num_shards_made == 0
-    assert files_of(tmp_path / "store") == undisturbed
 
 
 def test_a_torn_line_of_the_journal_costs_its_shard(
