@@ -68,6 +68,14 @@ class Gop:
         return np.concatenate([iframe[None], frames])
 
 
+def signed_motion(motion: NDArray[Any]) -> NDArray[np.int16]:
+    """D_t from its remainder modulo 256, (T, 2, H, W) uint8: p - D_t is one pixel of the frame alone. int16 as it is."""
+    if motion.dtype != np.uint8:
+        return motion
+    places = np.indices(motion.shape[2:], np.uint8)
+    return places.astype(np.int16) - (places - motion)
+
+
 def look_up(motion: NDArray[np.int16], shift: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows and columns p - D_t(p) of a plane subsampled by 2^shift, each (T, H >> shift, W >> shift).
 

@@ -13,9 +13,10 @@ import numpy as np
 import zstandard
 
 from mfcd_core.errors import ChecksumError, StoreError, UsageError
-from mfcd_core.gop import Gop
+from mfcd_core.gop import Gop, signed_motion
 from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.store.index import GOPS, file_checksum, gop_place_dtype, read_checksums, read_index
+from mfcd_core.store.packing import sum_up, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mfcd_core.store.index import Videos
+    from mfcd_core.store.packing import StoredArray
     from mfcd_core.store.settings import StoreSettings
 
 MAX_OPEN_FILES = 128
@@ -77,7 +79,7 @@ class Store:
         num_gops = int(self.videos.num_gops[video])
         if not 0 <= gop_index < num_gops:
             raise UsageError(f"GOP {gop_index} of {video_id!r}: expected 0 to {num_gops - 1}")
-        arrays = {array.name: np.empty(array.shape, array.dtype) for array in self._arrays}
+        arrays = {array.name: array.empty() for array in self._arrays}
         self.read_into(int(self.videos.first_gop[video]) + gop_index, arrays)
         return self._to_gop(arrays, self.num_real_frames(video, gop_index))
 
@@ -96,13 +98,13 @@ class Store:
         return Gop(
             iframe={name: arrays[f"iframe/{name}"] for name in names},
             residual={name: arrays[f"residual/{name}"].astype(np.int16) * step for name in names},
-            motion=arrays["motion"],
+            motion=signed_motion(arrays["motion"]),
             real_frames=real_frames,
             pixel_format=self.settings.pixel_format,
         )
 
     def read_into(self, row: int, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Decompress row `row` of gops.npy into `arrays`, C-contiguous, by the names of `StoreSettings.stored_arrays`.
+        """Read row `row` of gops.npy into `arrays`, made by `StoredArray.empty`, by their names.
 
         Arrays that are left out at the end of a GOP (motion lies last) are not even read. Releases the GIL.
         """
@@ -114,8 +116,18 @@ class Store:
         start = 0
         for array, size in zip(self._arrays, sizes, strict=False):
             if array.name in arrays:
-                self._decompress(row, array.name, stored[start : start + size], arrays[array.name])
+                self._fill(row, array, stored[start : start + size], arrays[array.name])
             start += size
+
+    def _fill(self, row: int, array: StoredArray, frame: memoryview, out: NDArray[Any]) -> None:
+        if array.digits:
+            chunk = np.empty(array.chunk_bytes, np.uint8)
+            self._decompress(row, array.name, frame, chunk)
+            unpack(array, chunk, out)
+        else:
+            chunk = np.moveaxis(out, array.row_axis, 0)
+            self._decompress(row, array.name, frame, chunk)
+            sum_up(chunk)
 
     def _read_bytes(self, row: int, shard: int, offset: int, num_bytes: int) -> memoryview:
         try:

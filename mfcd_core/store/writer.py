@@ -11,6 +11,7 @@ import xxhash
 import zstandard
 
 from mfcd_core.store.layout import gop_dtype, video_dtype, write_shard_file
+from mfcd_core.store.packing import pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mfcd_core.store.settings import StoredArray, StoreSettings
+    from mfcd_core.store.packing import StoredArray
+    from mfcd_core.store.settings import StoreSettings
 
 SPOOL_BYTES = 64 << 20
 
@@ -63,7 +65,7 @@ class ShardWriter:
     def _compress(self, values: NDArray[Any], array: StoredArray) -> bytes:
         if values.shape != array.shape or values.dtype != array.dtype:
             raise ValueError(f"{array.name} is {values.dtype} {values.shape}: expected {array.dtype} {array.shape}")
-        return self._compressor.compress(np.ascontiguousarray(values).data)
+        return self._compressor.compress(pack(array, values).data)
 
     def end_video(self, video_id: str, num_frames: int, checksum: int) -> None:
         """Close the video whose GOPs were added since the last one."""

@@ -119,6 +119,7 @@ class _PlanarGop:
         self._batch = batch
         self._window = window
         self._step = settings.residual_step
+        self._modulo = settings.motion_modulo
         self._planes = PIXEL_FORMATS[settings.pixel_format]
 
     @cached_property
@@ -135,19 +136,30 @@ class _PlanarGop:
 
     def frames(self) -> Tensor:
         """U_t = U_0(p - D_t) + R_t (Eq. 2), clamped to 0..255 plane by plane, (N, 3, T, H, W)."""
-        motion = self._motion()
         planes = {}
         for plane in self._planes:
-            warped = self._warp(self._stored("iframe", plane), motion, plane.subsampling_shift)
+            warped = self._warp(self._stored("iframe", plane), plane.subsampling_shift)
             planes[plane.name] = (warped + self._residuals[plane.name]).clamp_(0, 255)
         return _frames_to_rgb(planes)
 
     def motion(self) -> Tensor:
         """D_t in pixels, (N, 2, T, H, W), order (dy, dx)."""
-        return self._motion().float().transpose(1, 2)
+        places = self._places(1)
+        pairs = [place - look_up for place, look_up in zip(places, self._look_up(1), strict=True)]
+        return torch.stack(pairs, 1).float()
 
-    def _motion(self) -> Tensor:
-        return self._window.cut(self._batch.planes["motion"], 0)
+    def _places(self, every: int) -> tuple[Tensor, Tensor]:
+        """Rows (N, 1, H, 1) and columns (N, 1, 1, W) of every n-th pixel of the window."""
+        device = self._batch.planes["motion"].device
+        tops, lefts = (torch.tensor(c, device=device).view(-1, 1, 1, 1) for c in (self._window.tops, self._window.lefts))
+        down = torch.arange(0, self._window.height, every, device=device).view(-1, 1)
+        return tops + down, lefts + torch.arange(0, self._window.width, every, device=device)
+
+    def _look_up(self, every: int) -> tuple[Tensor, Tensor]:
+        """Rows and columns p - D_t(p) of every n-th pixel of the window, each (N, T, H, W); D_t as stored, modulo."""
+        motion = self._window.cut(self._batch.planes["motion"], 0)[..., ::every, ::every]
+        rows, columns = (place - motion[:, :, axis] for axis, place in enumerate(self._places(every)))
+        return rows & self._modulo - 1, columns & self._modulo - 1
 
     def _stored(self, kind: str, plane: Plane) -> Tensor:
         """A plane as stored, made planar: (N, C, h, w), or (N, T, C, h, w)."""
@@ -162,14 +174,9 @@ class _PlanarGop:
         cut = {p.name: self._window.cut(self._stored("residual", p), p.subsampling_shift) for p in self._planes}
         return {name: residual.transpose(1, 2).float() * self._step for name, residual in cut.items()}
 
-    def _warp(self, iframe: Tensor, motion: Tensor, shift: int) -> Tensor:
+    def _warp(self, iframe: Tensor, shift: int) -> Tensor:
         """U_0(p - D_t(p)) within the window, (N, C, T, h, w); look-ups of subsampled planes as DESIGN 2 has them."""
-        every = 1 << shift
-        tops, lefts = (torch.tensor(c, device=motion.device) for c in (self._window.tops, self._window.lefts))
-        down = torch.arange(0, self._window.height, every, device=motion.device).view(-1, 1)
-        right = torch.arange(0, self._window.width, every, device=motion.device)
-        rows = tops.view(-1, 1, 1, 1) + down - motion[:, :, 0, ::every, ::every]
-        columns = lefts.view(-1, 1, 1, 1) + right - motion[:, :, 1, ::every, ::every]
+        rows, columns = self._look_up(1 << shift)
         look_up = (rows >> shift) * iframe.shape[-1] + (columns >> shift)
         places = look_up.flatten(1).unsqueeze(1).expand(-1, iframe.shape[1], -1)
         return iframe.float().flatten(2).gather(2, places).reshape(*iframe.shape[:2], *look_up.shape[1:])
