@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
+    from mfcd_core.clip import Array
+
 QUAD = 4  # rows that share a byte; digits of base 4 in a byte
-SWAPS = ((slice(None, 2), slice(2, None), 4, 0x0F), (slice(0, None, 2), slice(1, None, 2), 2, 0x33))
-LANE_ITEMS = 256  # sums of so many bytes fit the 16 bits of a lane
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class StoredArray:
     """One data set of a shard: what a GOP of it is, and how the GOP's chunk holds that.
 
     name, axes, shape, dtype: the plain values of the equations, as they are traced.
-    read_dtype: what a reader fills; `dtype`, or its low byte where that says everything (motion modulo 256).
+    read_dtype: `dtype`, or its low byte where that says everything (motion modulo 256).
     difference: axes along which, one after the other, a value is stored as its difference to the one before.
     digits: whether a chunk holds digits of base 4, those of four rows in a byte; otherwise values, rows outermost.
     """
@@ -41,7 +43,7 @@ class StoredArray:
 
     @property
     def modulo(self) -> int:
-        """What the read values, and their differences, are modulo of."""
+        """What values, and their differences, are modulo of."""
         return 1 << 8 * self.read_dtype.itemsize
 
     @property
@@ -63,112 +65,90 @@ class StoredArray:
         return np.dtype("u1") if self.digits else self.read_dtype
 
     @property
-    def chunk_bytes(self) -> int:
-        """Size of a chunk before compression."""
-        return int(np.prod(self.chunk_shape)) * self.chunk_dtype.itemsize
+    def whole_shape(self) -> tuple[int, ...]:
+        """`shape` with its rows filled up to whole quads."""
+        row = self.row_axis
+        return (*self.shape[:row], -(-self.shape[row] // QUAD) * QUAD, *self.shape[row + 1 :])
 
     def empty(self, *lead: int) -> NDArray[Any]:
-        """Memory for `lead` GOPs as a reader fills it: (*lead, *shape) of `read_dtype`, items in the chunk's order."""
-        if self.digits:
-            return np.empty((*lead, *self.shape), self.read_dtype)
-        return np.moveaxis(np.empty((*lead, *self.chunk_shape), self.chunk_dtype), len(lead), len(lead) + self.row_axis)
+        """Memory for `lead` GOPs as a reader fills it: chunks of digits, or plain values in the order of chunks."""
+        chunks = np.empty((*lead, *self.chunk_shape), self.chunk_dtype)
+        return chunks if self.digits else np.moveaxis(chunks, len(lead), len(lead) + self.row_axis)
 
 
 def pack(array: StoredArray, values: NDArray[Any]) -> NDArray[Any]:
     """The chunk of one GOP, C-contiguous, from its plain values."""
     values = values.astype(array.read_dtype, copy=False)
     for axis in array.difference:
-        values = _differences(values, array.axes.index(axis))
+        values = _subtract_before(values, array.axes.index(axis))
     if not array.digits:
         return np.ascontiguousarray(np.moveaxis(values, array.row_axis, 0))
-    bits = 8 * values.dtype.itemsize
-    signed = values.view(f"<i{values.dtype.itemsize}")
-    quads = _split_rows((signed << 1) ^ (signed >> bits - 1), array)
-    in_bytes = np.moveaxis(quads[..., None].view(np.uint8), -1, 0)
-    digits = np.ascontiguousarray(in_bytes).reshape(quads.dtype.itemsize, QUAD, -1)
-    for planes in digits:
-        _swap_digits(planes)
-    return digits.reshape(array.chunk_shape)
+    signed = values.view(f"<i{values.itemsize}")
+    signed = (signed << 1) ^ (signed >> 8 * signed.itemsize - 1)  # 0, -1, 1, -2 .. become 0, 1, 2, 3 ..
+    whole = np.zeros(array.whole_shape, signed.dtype)
+    whole[_rows(array, slice(array.shape[array.row_axis]))] = signed
+    in_bytes = whole[..., None].view(np.uint8)
+    rows = [np.moveaxis(in_bytes[_rows(array, slice(i, None, QUAD))], -1, 0) for i in range(QUAD)]
+    return np.ascontiguousarray(np.stack(_swap_digits(rows), 1)).reshape(array.chunk_shape)
 
 
-def unpack(array: StoredArray, chunk: NDArray[np.uint8], out: NDArray[Any]) -> None:
-    """Write the values of a chunk of digits, given as flat bytes that are overwritten, into `out`, C-contiguous."""
+def unpack(array: StoredArray, chunks: Array, out: Array) -> Array:
+    """Plain values of chunks of digits, (N, *shape), NumPy or torch alike, from (N, *chunk_shape).
+
+    `out` is memory for it, (N, *whole_shape), of signed integers as wide as the values.
+    """
     size = array.read_dtype.itemsize
-    digits = chunk.reshape(size, QUAD, -1)
-    for planes in digits:
-        _swap_digits(planes)
-    folded = digits[0] if size == 1 else np.ascontiguousarray(np.moveaxis(digits, 0, -1)).view(f"<u{size}")[..., 0]
-    sign = np.bitwise_and(folded, 1)
-    np.negative(sign, out=sign)
-    np.right_shift(folded, 1, out=folded)
-    np.bitwise_xor(folded, sign, out=folded)
-    quads = folded.reshape(QUAD, *array.chunk_shape[1:])
-    for axis in reversed(array.difference):
-        SUMS[axis](quads, array)
-    rows = np.moveaxis(out.view(folded.dtype), array.row_axis, 0)
-    for i in range(QUAD):
-        rows[i::QUAD] = np.moveaxis(quads[i], array.row_axis, 0)[: len(rows[i::QUAD])]
+    digits = chunks.reshape(-1, size, QUAD, *array.chunk_shape[1:])
+    for i, rows in enumerate(_swap_digits([digits[:, :, k] for k in range(QUAD)])):
+        place = out[(slice(None), *_rows(array, slice(i, None, QUAD)))]
+        place[...] = rows[:, -1]
+        for byte in reversed(range(size - 1)):
+            place <<= 8
+            place |= rows[:, byte]
+    values = (out >> 1 & array.modulo // 2 - 1) ^ -(out & 1)
+    for axis in array.difference:
+        if axis == "frame":
+            add_up(values.swapaxes(0, 1))
+        else:
+            values = values.cumsum(1 + array.axes.index(axis), dtype=values.dtype)
+    return values[(slice(None), *_rows(array, slice(array.shape[array.row_axis])))]
 
 
-def sum_up(items: NDArray[Any]) -> None:
+def unpack_gop(array: StoredArray, chunk: NDArray[Any]) -> NDArray[Any]:
+    """Plain values of one GOP, `shape` of `read_dtype`, from what a reader filled."""
+    if not array.digits:
+        return chunk
+    out = np.empty((1, *array.whole_shape), f"<i{array.read_dtype.itemsize}")
+    values: NDArray[Any] = unpack(array, chunk[None], out)[0].view(array.read_dtype)
+    return values
+
+
+def add_up(items: Array) -> None:
     """Undo differences along the first axis, in place."""
     for before, item in pairwise(items):
-        np.add(before, item, out=item)
+        item += before  # noqa: PLW2901 - a view
 
 
-def _differences(values: NDArray[Any], axis: int) -> NDArray[Any]:
+def _subtract_before(values: NDArray[Any], axis: int) -> NDArray[Any]:
     found = values.copy()
-    here, before = np.moveaxis(values, axis, 0)[1:], np.moveaxis(values, axis, 0)[:-1]
-    np.subtract(here, before, out=np.moveaxis(found, axis, 0)[1:])
+    items = np.moveaxis(values, axis, 0)
+    np.subtract(items[1:], items[:-1], out=np.moveaxis(found, axis, 0)[1:])
     return found
 
 
-def _split_rows(values: NDArray[Any], array: StoredArray) -> NDArray[Any]:
-    """Rows 4g + i as (i, ..., g, ...); beyond the last row zeros."""
-    quads = np.zeros((QUAD, *array.chunk_shape[1:]), values.dtype)
-    rows = np.moveaxis(values, array.row_axis, 0)
-    for i in range(QUAD):
-        np.moveaxis(quads[i], array.row_axis, 0)[: len(rows[i::QUAD])] = rows[i::QUAD]
-    return quads
+def _rows(array: StoredArray, rows: slice) -> tuple[slice, ...]:
+    return (*(slice(None) for _ in range(array.row_axis)), rows)
 
 
-def _swap_digits(planes: NDArray[np.uint8]) -> None:
-    """Transpose in place, for every byte of (4, n), digit k of plane i with digit i of plane k."""
-    wide = planes.view(np.uint64) if planes.shape[1] % 8 == 0 else planes
-    word = wide.dtype.type
-    spare = np.empty((2, wide.shape[1]), word)
-    for low, high, shift, mask in SWAPS:
-        np.right_shift(wide[low], word(shift), out=spare)
-        np.bitwise_xor(spare, wide[high], out=spare)
-        np.bitwise_and(spare, word(int.from_bytes(bytes([mask] * spare.itemsize))), out=spare)
-        np.bitwise_xor(wide[high], spare, out=wide[high])
-        np.left_shift(spare, word(shift), out=spare)
-        np.bitwise_xor(wide[low], spare, out=wide[low])
+def _swap_digits(planes: Sequence[Array]) -> list[Array]:
+    """Four arrays of bytes with digit k of byte i as digit i of byte k: in pairs of digits first, then single ones."""
+    a, b, c, d = planes
+    a, c = _exchange(a, c, 4, 0x0F)
+    b, d = _exchange(b, d, 4, 0x0F)
+    return [*_exchange(a, b, 2, 0x33), *_exchange(c, d, 2, 0x33)]
 
 
-def _sum_frames(quads: NDArray[Any], _array: StoredArray) -> None:
-    sum_up(quads.swapaxes(0, 1))
-
-
-def _sum_rows(quads: NDArray[Any], array: StoredArray) -> None:
-    """Within each quad, then over the last rows of quads, then from those to the rows after them."""
-    sum_up(quads)
-    by_quad = np.moveaxis(quads, array.row_axis + 1, 1)
-    sum_up(by_quad[-1])
-    by_quad[:-1, 1:] += by_quad[-1, :-1]
-
-
-def _sum_columns(quads: NDArray[Any], array: StoredArray) -> None:
-    """Running sums of bytes, four rows at once in the lanes of a 64-bit word."""
-    lanes = np.empty((*quads.shape[1:], QUAD), np.uint16)
-    lanes[...] = np.moveaxis(quads, 0, -1)
-    words = np.moveaxis(lanes.view(np.uint64)[..., 0], array.axes.index("column"), 0)
-    for start in range(0, len(words), LANE_ITEMS):
-        part = words[start : start + LANE_ITEMS]
-        if start:
-            part[0] += words[start - 1] & np.uint64(0x00FF00FF00FF00FF)
-        np.cumsum(part, axis=0, out=part)
-    quads[...] = np.moveaxis(lanes, -1, 0)
-
-
-SUMS = {"frame": _sum_frames, "row": _sum_rows, "column": _sum_columns}
+def _exchange(low: Array, high: Array, num_bits: int, mask: int) -> tuple[Array, Array]:
+    """The upper bits of `low` for the lower ones of `high`; `mask` has the lower ones."""
+    changed = ((low >> num_bits) ^ high) & mask
+    return low ^ (changed << num_bits), high ^ changed

@@ -16,7 +16,7 @@ from mfcd_core.errors import ChecksumError, StoreError, UsageError
 from mfcd_core.gop import Gop, signed_motion
 from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.store.index import GOPS, file_checksum, gop_place_dtype, read_checksums, read_index
-from mfcd_core.store.packing import sum_up, unpack
+from mfcd_core.store.packing import add_up, unpack_gop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mfcd_core.store.index import Videos
-    from mfcd_core.store.packing import StoredArray
     from mfcd_core.store.settings import StoreSettings
 
 MAX_OPEN_FILES = 128
@@ -81,7 +80,8 @@ class Store:
             raise UsageError(f"GOP {gop_index} of {video_id!r}: expected 0 to {num_gops - 1}")
         arrays = {array.name: array.empty() for array in self._arrays}
         self.read_into(int(self.videos.first_gop[video]) + gop_index, arrays)
-        return self._to_gop(arrays, self.num_real_frames(video, gop_index))
+        plain = {array.name: unpack_gop(array, arrays[array.name]) for array in self._arrays}
+        return self._to_gop(plain, self.num_real_frames(video, gop_index))
 
     def num_real_frames(self, video: int, gop_index: int) -> int:
         """Frames of GOP `gop_index` of the video in row `video` that are not repeats of its last frame."""
@@ -104,7 +104,8 @@ class Store:
         )
 
     def read_into(self, row: int, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Read row `row` of gops.npy into `arrays`, made by `StoredArray.empty`, by their names.
+        """Read row `row` of gops.npy into `arrays`, made by `StoredArray.empty`, by their names: chunks of digits as they
+        are (`unpack` undoes them for a whole batch), motion in plain values.
 
         Arrays that are left out at the end of a GOP (motion lies last) are not even read. Releases the GIL.
         """
@@ -116,18 +117,11 @@ class Store:
         start = 0
         for array, size in zip(self._arrays, sizes, strict=False):
             if array.name in arrays:
-                self._fill(row, array, stored[start : start + size], arrays[array.name])
+                chunk = arrays[array.name] if array.digits else np.moveaxis(arrays[array.name], array.row_axis, 0)
+                self._decompress(row, array.name, stored[start : start + size], chunk)
+                if not array.digits:
+                    add_up(chunk)
             start += size
-
-    def _fill(self, row: int, array: StoredArray, frame: memoryview, out: NDArray[Any]) -> None:
-        if array.digits:
-            chunk = np.empty(array.chunk_bytes, np.uint8)
-            self._decompress(row, array.name, frame, chunk)
-            unpack(array, chunk, out)
-        else:
-            chunk = np.moveaxis(out, array.row_axis, 0)
-            self._decompress(row, array.name, frame, chunk)
-            sum_up(chunk)
 
     def _read_bytes(self, row: int, shard: int, offset: int, num_bytes: int) -> memoryview:
         try:

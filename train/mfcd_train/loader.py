@@ -26,8 +26,9 @@ PREFETCH = 3
 class Batch:
     """Clips as stored, ready for the device.
 
-    planes: by the names of `StoreSettings.stored_arrays`, each with a leading axis N, of their `read_dtype`: motion of
-    frames up to 256 pixels a side is modulo 256. labels: (N,) int64. draws: what was drawn.
+    planes: by the names of `StoreSettings.stored_arrays`, as `StoredArray.empty` has them for N GOPs: digits still to be
+    unpacked, motion in plain values (modulo 256 in frames up to 256 pixels a side). labels: (N,) int64. draws: what was
+    drawn.
     """
 
     planes: Mapping[str, Tensor]
