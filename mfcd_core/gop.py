@@ -69,11 +69,12 @@ class Gop:
 
 
 def signed_motion(motion: NDArray[Any]) -> NDArray[np.int16]:
-    """D_t from its remainder modulo 256, (T, 2, H, W) uint8: p - D_t is one pixel of the frame alone. int16 as it is."""
+    """D_t as it is, or from D_t modulo 256, (T, 2, H, W) uint8: p - D_t is one pixel of the frame alone."""
     if motion.dtype != np.uint8:
         return motion
     places = np.indices(motion.shape[2:], np.uint8)
-    return places.astype(np.int16) - (places - motion)
+    signed: NDArray[np.int16] = places.astype(np.int16) - (places - motion)
+    return signed
 
 
 def look_up(motion: NDArray[np.int16], shift: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -192,7 +192,11 @@ def _open_array(path: Path, file: h5py.File, array: Any) -> Any:  # noqa: ANN401
     found = _open_plain(path, file, array.name)
     filters = found.id.get_create_plist()
     plain_zstd = filters.get_nfilters() == 1 and filters.get_filter(0)[0] == ZSTD_FILTER
-    if found.shape[1:] != array.chunk_shape or found.dtype != array.chunk_dtype or found.chunks != (1, *array.chunk_shape):
+    if (
+        found.shape[1:] != array.chunk_shape
+        or found.dtype != array.chunk_dtype
+        or found.chunks != (1, *array.chunk_shape)
+    ):
         raise StoreError(f"{path.name}: /{array.name} is {found.dtype} {found.shape}, expected {array}; extract again")
     if not plain_zstd:
         raise StoreError(f"{path.name}: /{array.name} has other filters than zstd; refused")

@@ -76,22 +76,6 @@ class StoredArray:
         return chunks if self.digits else np.moveaxis(chunks, len(lead), len(lead) + self.row_axis)
 
 
-def pack(array: StoredArray, values: NDArray[Any]) -> NDArray[Any]:
-    """The chunk of one GOP, C-contiguous, from its plain values."""
-    values = values.astype(array.read_dtype, copy=False)
-    for axis in array.difference:
-        values = _subtract_before(values, array.axes.index(axis))
-    if not array.digits:
-        return np.ascontiguousarray(np.moveaxis(values, array.row_axis, 0))
-    signed = values.view(f"<i{values.itemsize}")
-    signed = (signed << 1) ^ (signed >> 8 * signed.itemsize - 1)  # 0, -1, 1, -2 .. become 0, 1, 2, 3 ..
-    whole = np.zeros(array.whole_shape, signed.dtype)
-    whole[_rows(array, slice(array.shape[array.row_axis]))] = signed
-    in_bytes = whole[..., None].view(np.uint8)
-    rows = [np.moveaxis(in_bytes[_rows(array, slice(i, None, QUAD))], -1, 0) for i in range(QUAD)]
-    return np.ascontiguousarray(np.stack(_swap_digits(rows), 1)).reshape(array.chunk_shape)
-
-
 def unpack(array: StoredArray, chunks: Array, out: Array) -> Array:
     """Plain values of chunks of digits, (N, *shape), NumPy or torch alike, from (N, *chunk_shape).
 
@@ -105,7 +89,7 @@ def unpack(array: StoredArray, chunks: Array, out: Array) -> Array:
         for byte in reversed(range(size - 1)):
             place <<= 8
             place |= rows[:, byte]
-    values = (out >> 1 & array.modulo // 2 - 1) ^ -(out & 1)
+    values = _unfold(out, array.modulo // 2 - 1)
     for axis in array.difference:
         if axis == "frame":
             add_up(values.swapaxes(0, 1))
@@ -129,13 +113,6 @@ def add_up(items: Array) -> None:
         item += before  # noqa: PLW2901 - a view
 
 
-def _subtract_before(values: NDArray[Any], axis: int) -> NDArray[Any]:
-    found = values.copy()
-    items = np.moveaxis(values, axis, 0)
-    np.subtract(items[1:], items[:-1], out=np.moveaxis(found, axis, 0)[1:])
-    return found
-
-
 def _rows(array: StoredArray, rows: slice) -> tuple[slice, ...]:
     return (*(slice(None) for _ in range(array.row_axis)), rows)
 
@@ -149,6 +126,21 @@ def _swap_digits(planes: Sequence[Array]) -> list[Array]:
 
 
 def _exchange(low: Array, high: Array, num_bits: int, mask: int) -> tuple[Array, Array]:
-    """The upper bits of `low` for the lower ones of `high`; `mask` has the lower ones."""
-    changed = ((low >> num_bits) ^ high) & mask
-    return low ^ (changed << num_bits), high ^ changed
+    """The upper bits of each group in `low` for the lower ones in `high`, as new arrays; `mask` has the lower ones."""
+    changed = low >> num_bits
+    changed ^= high
+    changed &= mask
+    new_high = high ^ changed
+    changed <<= num_bits
+    changed ^= low
+    return changed, new_high
+
+
+def _unfold(values: Array, mask: int) -> Array:
+    """(z >> 1) ^ -(z & 1) of unsigned z in signed integers, in place; `mask` has all bits but the sign's."""
+    sign = values & 1
+    sign *= -1
+    values >>= 1
+    values &= mask
+    values ^= sign
+    return values

@@ -104,9 +104,9 @@ class Store:
         )
 
     def read_into(self, row: int, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Read row `row` of gops.npy into `arrays`, made by `StoredArray.empty`, by their names: chunks of digits as they
-        are (`unpack` undoes them for a whole batch), motion in plain values.
+        """Read row `row` of gops.npy into `arrays`, made by `StoredArray.empty`, by their names.
 
+        Digits stay as stored: `unpack` undoes those of a whole batch. Motion comes in plain values.
         Arrays that are left out at the end of a GOP (motion lies last) are not even read. Releases the GIL.
         """
         place = self.places[row]

@@ -150,7 +150,10 @@ def tampered(store: Path, video_id: str, change: Callable[[StoredGop], StoredGop
     for gop_index in range(int(opened.videos.num_gops[row])):
         gop, step = opened.read_gop(video_id, gop_index), opened.settings.residual_step
         iframes = {f"iframe/{name}": plane for name, plane in gop.iframe.items()}
-        residuals = {f"residual/{name}": (plane // step).astype(np.int8) for name, plane in gop.residual.items()}
+        residuals = {
+            f"residual/{name}": (plane // step).astype(opened.settings.residual_dtype)
+            for name, plane in gop.residual.items()
+        }
         gops.append(StoredGop({**iframes, **residuals, "motion": gop.motion}, gop.real_frames))
     entry = write_shard(store / opened.shard_of(row), opened.settings, {video_id: [change(gops[0]), *gops[1:]]})
     shards = tuple(entry if shard.name == entry.name else shard for shard in index.shards)

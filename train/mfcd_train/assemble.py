@@ -153,7 +153,9 @@ class _PlanarGop:
     def _places(self, every: int) -> tuple[Tensor, Tensor]:
         """Rows (N, 1, H, 1) and columns (N, 1, 1, W) of every n-th pixel of the window."""
         device = self._batch.planes["motion"].device
-        tops, lefts = (torch.tensor(c, device=device).view(-1, 1, 1, 1) for c in (self._window.tops, self._window.lefts))
+        tops, lefts = (
+            torch.tensor(c, device=device).view(-1, 1, 1, 1) for c in (self._window.tops, self._window.lefts)
+        )
         down = torch.arange(0, self._window.height, every, device=device).view(-1, 1)
         return tops + down, lefts + torch.arange(0, self._window.width, every, device=device)
 

@@ -26,9 +26,8 @@ PREFETCH = 3
 class Batch:
     """Clips as stored, ready for the device.
 
-    planes: by the names of `StoreSettings.stored_arrays`, as `StoredArray.empty` has them for N GOPs: digits still to be
-    unpacked, motion in plain values (modulo 256 in frames up to 256 pixels a side). labels: (N,) int64. draws: what was
-    drawn.
+    planes: by the names of `StoreSettings.stored_arrays`, as `StoredArray.empty` has them for N GOPs: digits that are
+    still to be unpacked, and motion in plain values, of `read_dtype`. labels: (N,) int64. draws: what was drawn.
     """
 
     planes: Mapping[str, Tensor]
