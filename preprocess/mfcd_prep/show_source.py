@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import math
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
@@ -73,7 +74,10 @@ def _of_store(store: Store, video_id: str | None, gop_index: int) -> ShownGop:
             **({"class": store.classes[label]} if label >= 0 else {}),
             "settings": f"{s.pixel_format}, trace {s.trace}, residual step {s.residual_step}",
         },
-        num_bytes={a.name: (size, a.num_bytes) for a, size in zip(arrays, sizes, strict=True)},
+        num_bytes={
+            a.name: (size, math.prod(a.shape) * np.dtype(a.dtype).itemsize)
+            for a, size in zip(arrays, sizes, strict=True)
+        },
     )
 
 
