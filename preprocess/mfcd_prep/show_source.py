@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mfcd_core.catalog import Video
 from mfcd_core.console import say, warn
 from mfcd_core.errors import GopError, UsageError, VideoError
@@ -27,7 +29,6 @@ from mfcd_prep.source import probe
 from mfcd_prep.transcode import EncodeSettings, Transcoder
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 MAX_NEAREST = 3
