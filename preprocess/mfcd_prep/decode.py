@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from av.sidedata.sidedata import SideDataContainer
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import av
-    from av.sidedata.sidedata import SideData
+    from av.sidedata.motionvectors import MotionVectors
     from av.video.plane import VideoPlane
     from numpy.typing import NDArray
 
@@ -74,13 +74,15 @@ def _to_decoded(frame: av.VideoFrame, pixel_format: str, trace: str, reformatter
     )
 
 
-def vectors_of(frame: av.VideoFrame) -> SideData | None:
+def vectors_of(frame: av.VideoFrame) -> MotionVectors | None:
     """The motion vectors that the decoder exported with a frame; None of an I-frame.
 
     Not by `frame.side_data`: the frame keeps that, and it the frame, so that every picture would stay in memory until
     the garbage collector looks at the oldest generation (900 MB after 15,000 GOPs).
     """
-    return SideDataContainer(frame).get("MOTION_VECTORS")
+    container: Any = SideDataContainer  # PyAV's stub lacks its argument
+    found: MotionVectors | None = container(frame).get("MOTION_VECTORS")
+    return found
 
 
 def _check_picture(frame: av.VideoFrame) -> None:

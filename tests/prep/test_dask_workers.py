@@ -13,12 +13,14 @@ from cluster import dask_cluster
 from encoding import SMALL, outputs
 from tiny_videos import cut_frames, write_video
 
-from mfcd_core.errors import MfcdError, UsageError
-from mfcd_prep import dask_workers
+from mfcd_core.errors import MfcdError, UsageError, VersionsError
+from mfcd_prep import dask_workers, extract
 from mfcd_prep.dask_workers import OnDask
 from mfcd_prep.encode import encode_videos
 from mfcd_prep.extract import ExtractOptions, extract_videos
 from mfcd_prep.jobs import Done, Lost, run_tasks
+from mfcd_prep.repair import repair_store
+from mfcd_prep.versions import library_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -95,6 +97,28 @@ def test_a_cluster_makes_the_same_bytes(cluster: Cluster, tmp_path: Path) -> Non
         for name in ("store here", "store there")
     ]
     assert files[0] == files[1]
+
+
+def test_a_cluster_mends_shards_and_refuses_to_join_other_versions(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver's versions are others here: those of the cluster's processes are the real ones."""
+    for number in range(8):
+        write_video(tmp_path / "s" / f"{number}.mp4", cut_frames(13))
+    encode_videos(tmp_path / "s", tmp_path / "e", SMALL)
+    options, store = ExtractOptions(shard_gops=1), tmp_path / "store"
+    extract_videos(tmp_path / "e", store, options)
+    shards = {path.name: path.read_bytes() for path in store.glob("*.h5")}
+    for name in shards:
+        (store / name).unlink()
+    workers = OnDask.connected(cluster.address)
+    with closing(workers.client):
+        assert repair_store(store, tmp_path / "e", workers).mended == tuple(sorted(shards))
+        assert {path.name: path.read_bytes() for path in store.glob("*.h5")} == shards
+        monkeypatch.setattr(extract, "library_versions", lambda _: {**library_versions("pyav"), "h5py": "2.0.0"})
+        with pytest.raises(VersionsError, match=r"a worker on .* has h5py .*, this run has h5py 2\.0\.0: install"):
+            extract_videos(tmp_path / "e", tmp_path / "other", options, workers=workers)
+    assert not list((tmp_path / "other").rglob("*.h5"))
 
 
 def test_a_cluster_without_workers_is_not_waited_for_without_end(
