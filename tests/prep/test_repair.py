@@ -43,8 +43,11 @@ def store(store_once: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def repair(run_command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
-    """Runs `mfcd-prep repair --json`; returns what it printed, after a look at the exit status."""
+def repair(
+    run_command: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, Any]]:
+    """Runs `mfcd-prep repair --json` here; returns what it printed, after a look at the exit status."""
+    monkeypatch.setattr("mfcd_prep.repair_cli.workers_of", lambda *_: IN_THIS_PROCESS)
 
     def run(*arguments: str | Path) -> dict[str, Any]:
         status = run_command("repair", *arguments, "--jobs", "1", "--json")
