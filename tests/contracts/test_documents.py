@@ -13,6 +13,7 @@ import pytest
 from mfcd_core.bench import cli as bench
 from mfcd_core.store import Store
 from mfcd_prep.cli import cli as prep
+from mfcd_prep.damage import PROBLEMS
 from mfcd_train.config import load_recipe
 from mfcd_train.evaluate import cli as evaluate
 from mfcd_train.train import cli as train
@@ -62,3 +63,8 @@ def test_commands_in_documents_exist(document: Path) -> None:
 def test_recipes_in_readme_exist() -> None:
     for name in re.findall(r"--recipe ([\w-]+)", (ROOT / "README.md").read_text("utf-8")):
         load_recipe(name)
+
+
+def test_the_table_of_damage_has_every_problem_in_its_own_words() -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \| (.+?) \|", (ROOT / "docs" / "damage.md").read_text("utf-8"), re.MULTILINE)
+    assert rows == list(PROBLEMS.items())
