@@ -3,26 +3,49 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 PART_SUFFIX = ".part"
+FOREIGN_SECONDS = 24 * 3600.0
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success make it durable and rename it there, else remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}{PART_SUFFIX}")
+    part = path.with_name(f".{path.name}.{this_process()}{PART_SUFFIX}")
     try:
         yield part
         publish(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def this_process() -> str:
+    """A name for this process among those of many machines: `host-number`."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def is_left_over(path: Path, process: str) -> bool:
+    """Whether a process (as `this_process` names it) that made `path` is gone; on another machine, after a day."""
+    host, _, number = process.rpartition("-")
+    if host == socket.gethostname() and number.isdecimal():
+        return int(number) == os.getpid() or not Path("/proc", number).exists()
+    return time.time() - path.stat().st_mtime > FOREIGN_SECONDS
+
+
+def remove_left_over(folder: Path) -> None:
+    """Remove what `replacing` left in a folder when its process was killed."""
+    for part in folder.glob(f".*{PART_SUFFIX}"):
+        if is_left_over(part, part.name.removesuffix(PART_SUFFIX).rpartition(".")[2]):
+            part.unlink(missing_ok=True)
 
 
 def publish(part: Path, path: Path) -> None:

@@ -81,24 +81,26 @@ def main_of(command: click.Command, interrupted: str = INTERRUPTED) -> Callable[
 @contextmanager
 def progress(description: str, total: float, unit: str) -> Iterator[Advance]:
     """Show progress with rate and time left: a live bar on a terminal, a plain line every ten seconds in a log."""
-    with _bar(description, total) if STDERR.is_terminal else _lines(description, total, unit) as advance:
+    with _bar(description, total, unit) if STDERR.is_terminal else _lines(description, total, unit) as advance:
         yield advance
 
 
 @contextmanager
-def _bar(description: str, total: float) -> Iterator[Advance]:
+def _bar(description: str, total: float, unit: str) -> Iterator[Advance]:
     columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
     columns += [
+        TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     ]
     with Progress(*columns, console=STDERR) as bar:
-        task = bar.add_task(description, total=total, note="")
+        task = bar.add_task(description, total=total, note="", rate="")
 
         def advance(amount: float = 1, note: str = "") -> None:
-            bar.update(task, advance=amount, note=note)
+            speed = bar.tasks[0].speed  # of the last half minute
+            bar.update(task, advance=amount, note=note, rate=f"{speed:.1f} {unit}/s" if speed else "")
 
         yield advance
 

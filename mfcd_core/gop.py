@@ -68,6 +68,15 @@ class Gop:
         return np.concatenate([iframe[None], frames])
 
 
+def signed_motion(motion: NDArray[Any]) -> NDArray[np.int16]:
+    """D_t as it is, or from D_t modulo 256, (T, 2, H, W) uint8: p - D_t is one pixel of the frame alone."""
+    if motion.dtype != np.uint8:
+        return motion
+    places = np.indices(motion.shape[2:], np.uint8)
+    signed: NDArray[np.int16] = places.astype(np.int16) - (places - motion)
+    return signed
+
+
 def look_up(motion: NDArray[np.int16], shift: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows and columns p - D_t(p) of a plane subsampled by 2^shift, each (T, H >> shift, W >> shift).
 

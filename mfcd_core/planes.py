@@ -22,6 +22,14 @@ class Plane:
     subsampling_shift: int
     interleaved: bool = False
 
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the axes of `shape`."""
+        size = ("row", "column")
+        if self.interleaved:
+            return (*size, "channel")
+        return size if self.num_channels == 1 else ("channel", *size)
+
     def shape(self, height_px: int, width_px: int) -> tuple[int, ...]:
         """Shape for a picture of that size: (H, W), planar (C, H, W) or interleaved (H, W, C)."""
         size = (height_px >> self.subsampling_shift, width_px >> self.subsampling_shift)

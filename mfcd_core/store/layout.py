@@ -97,14 +97,19 @@ def write_shard_file(
 
 
 def _create_array(file: h5py.File, array: Any, level: int, num_gops: int) -> Any:  # noqa: ANN401 - h5py has no types
-    return file.create_dataset(
+    found = file.create_dataset(
         array.name,
-        shape=(num_gops, *array.shape),
-        chunks=(1, *array.shape),
-        dtype=array.dtype,
+        shape=(num_gops, *array.chunk_shape),
+        chunks=(1, *array.chunk_shape),
+        dtype=array.chunk_dtype,
         track_times=False,
         **hdf5plugin.Zstd(clevel=max(level, 1)),
     )
+    found.attrs["axes"] = np.bytes_(" ".join(("gop", *array.chunk_axes)))
+    found.attrs["difference"] = np.bytes_(" ".join(array.difference))
+    found.attrs["modulo"] = array.modulo
+    found.attrs["shape"] = array.shape
+    return found
 
 
 def _chunk_places(arrays: list[Any], num_gops: int) -> NDArray[np.int64]:
@@ -187,7 +192,11 @@ def _open_array(path: Path, file: h5py.File, array: Any) -> Any:  # noqa: ANN401
     found = _open_plain(path, file, array.name)
     filters = found.id.get_create_plist()
     plain_zstd = filters.get_nfilters() == 1 and filters.get_filter(0)[0] == ZSTD_FILTER
-    if found.shape[1:] != array.shape or found.dtype != array.dtype or found.chunks != (1, *array.shape):
+    if (
+        found.shape[1:] != array.chunk_shape
+        or found.dtype != array.chunk_dtype
+        or found.chunks != (1, *array.chunk_shape)
+    ):
         raise StoreError(f"{path.name}: /{array.name} is {found.dtype} {found.shape}, expected {array}; extract again")
     if not plain_zstd:
         raise StoreError(f"{path.name}: /{array.name} has other filters than zstd; refused")

@@ -13,9 +13,10 @@ import numpy as np
 import zstandard
 
 from mfcd_core.errors import ChecksumError, StoreError, UsageError
-from mfcd_core.gop import Gop
+from mfcd_core.gop import Gop, signed_motion
 from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.store.index import GOPS, file_checksum, gop_place_dtype, read_checksums, read_index
+from mfcd_core.store.packing import add_up, unpack_gop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,9 +78,10 @@ class Store:
         num_gops = int(self.videos.num_gops[video])
         if not 0 <= gop_index < num_gops:
             raise UsageError(f"GOP {gop_index} of {video_id!r}: expected 0 to {num_gops - 1}")
-        arrays = {array.name: np.empty(array.shape, array.dtype) for array in self._arrays}
+        arrays = {array.name: array.empty() for array in self._arrays}
         self.read_into(int(self.videos.first_gop[video]) + gop_index, arrays)
-        return self._to_gop(arrays, self.num_real_frames(video, gop_index))
+        plain = {array.name: unpack_gop(array, arrays[array.name]) for array in self._arrays}
+        return self._to_gop(plain, self.num_real_frames(video, gop_index))
 
     def num_real_frames(self, video: int, gop_index: int) -> int:
         """Frames of GOP `gop_index` of the video in row `video` that are not repeats of its last frame."""
@@ -96,14 +98,15 @@ class Store:
         return Gop(
             iframe={name: arrays[f"iframe/{name}"] for name in names},
             residual={name: arrays[f"residual/{name}"].astype(np.int16) * step for name in names},
-            motion=arrays["motion"],
+            motion=signed_motion(arrays["motion"]),
             real_frames=real_frames,
             pixel_format=self.settings.pixel_format,
         )
 
     def read_into(self, row: int, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Decompress row `row` of gops.npy into `arrays`, C-contiguous, by the names of `StoreSettings.stored_arrays`.
+        """Read row `row` of gops.npy into `arrays`, made by `StoredArray.empty`, by their names.
 
+        Digits stay as stored: `unpack` undoes those of a whole batch. Motion comes in plain values.
         Arrays that are left out at the end of a GOP (motion lies last) are not even read. Releases the GIL.
         """
         place = self.places[row]
@@ -114,7 +117,10 @@ class Store:
         start = 0
         for array, size in zip(self._arrays, sizes, strict=False):
             if array.name in arrays:
-                self._decompress(row, array.name, stored[start : start + size], arrays[array.name])
+                chunk = arrays[array.name] if array.digits else np.moveaxis(arrays[array.name], array.row_axis, 0)
+                self._decompress(row, array.name, stored[start : start + size], chunk)
+                if not array.digits:
+                    add_up(chunk)
             start += size
 
     def _read_bytes(self, row: int, shard: int, offset: int, num_bytes: int) -> memoryview:

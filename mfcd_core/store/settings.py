@@ -10,29 +10,18 @@ import numpy as np
 from mfcd_core.errors import StoreError, UsageError
 from mfcd_core.motion import TRACES
 from mfcd_core.planes import PIXEL_FORMATS
+from mfcd_core.store.packing import StoredArray
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from mfcd_core.planes import Plane
 
 FORMAT = "mfcd-store"
 FORMAT_VERSION = 1
 RESIDUAL_STEPS = (1, 2, 4)
 MAX_SIDE_PX = 8176  # a source position in quarter pixels fits int16
 MAX_GOP_SIZE = 255
-
-
-@dataclass(frozen=True)
-class StoredArray:
-    """One data set of a shard: its name in the tree and what one GOP (one chunk) of it is."""
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-
-    @property
-    def num_bytes(self) -> int:
-        """Size of one GOP before compression."""
-        return int(np.prod(self.shape)) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -64,17 +53,30 @@ class StoreSettings:
         """int16 for the lossless step 1; int8 otherwise: -255..255 over a step of 2 fits without clipping."""
         return np.dtype("<i2" if self.residual_step == 1 else "i1")
 
+    @property
+    def motion_dtype(self) -> np.dtype[Any]:
+        """One byte, D modulo 256, where p - D modulo 256 is one pixel of the frame alone; int16 otherwise."""
+        return np.dtype("u1" if max(self.width_px, self.height_px) <= 256 else "<i2")
+
     def stored_arrays(self) -> tuple[StoredArray, ...]:
         """The data sets of a shard in the order in which a GOP's chunks lie in the file: motion last."""
-        planes = [
-            (plane.name, plane.shape(self.height_px, self.width_px)) for plane in PIXEL_FORMATS[self.pixel_format]
-        ]
-        num_p = self.gop_size - 1
-        return (
-            *(StoredArray(f"iframe/{name}", np.dtype("u1"), shape) for name, shape in planes),
-            *(StoredArray(f"residual/{name}", self.residual_dtype, (num_p, *shape)) for name, shape in planes),
-            StoredArray("motion", np.dtype("<i2"), (num_p, 2, self.height_px, self.width_px)),
-        )
+        planes = PIXEL_FORMATS[self.pixel_format]
+        return (*map(self._iframe_array, planes), *map(self._residual_array, planes), self._motion_array())
+
+    def _iframe_array(self, plane: Plane) -> StoredArray:
+        shape = plane.shape(self.height_px, self.width_px)
+        dtype = np.dtype("u1")
+        return StoredArray(f"iframe/{plane.name}", plane.axes, shape, dtype, dtype, ("row", "column"))
+
+    def _residual_array(self, plane: Plane) -> StoredArray:
+        shape = (self.gop_size - 1, *plane.shape(self.height_px, self.width_px))
+        axes, dtype = ("frame", *plane.axes), self.residual_dtype
+        return StoredArray(f"residual/{plane.name}", axes, shape, dtype, dtype, ("frame",))
+
+    def _motion_array(self) -> StoredArray:
+        shape = (self.gop_size - 1, 2, self.height_px, self.width_px)
+        axes, dtype = ("frame", "component", "row", "column"), np.dtype("<i2")
+        return StoredArray("motion", axes, shape, dtype, self.motion_dtype, ("row",), digits=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -11,6 +11,7 @@ import xxhash
 import zstandard
 
 from mfcd_core.store.layout import gop_dtype, video_dtype, write_shard_file
+from mfcd_core.store.packer import Packer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mfcd_core.store.settings import StoredArray, StoreSettings
+    from mfcd_core.store.packing import StoredArray
+    from mfcd_core.store.settings import StoreSettings
 
 SPOOL_BYTES = 64 << 20
 
@@ -42,6 +44,7 @@ class ShardWriter:
     def __init__(self, settings: StoreSettings, spool_folder: Path) -> None:
         self._settings = settings
         self._arrays = settings.stored_arrays()
+        self._packers = {array.name: Packer(array) for array in self._arrays}
         params = zstandard.ZstdCompressionParameters.from_level(
             settings.level, write_checksum=True, write_content_size=True
         )
@@ -52,7 +55,10 @@ class ShardWriter:
         self._video_start = (0, 0)
 
     def add_gop(self, gop: Mapping[str, NDArray[Any]]) -> None:
-        """Compress one GOP: arrays by the names of `StoreSettings.stored_arrays`, of their dtype and shape."""
+        """Compress one GOP: arrays by the names of `StoreSettings.stored_arrays`, of their dtype and shape.
+
+        Every p - D_t(p) must lie in the picture, as tracing has it: only then does a byte of motion say everything.
+        """
         chunks = [self._compress(gop[array.name], array) for array in self._arrays]
         for chunk in chunks:
             self._spool.write(chunk)
@@ -63,7 +69,7 @@ class ShardWriter:
     def _compress(self, values: NDArray[Any], array: StoredArray) -> bytes:
         if values.shape != array.shape or values.dtype != array.dtype:
             raise ValueError(f"{array.name} is {values.dtype} {values.shape}: expected {array.dtype} {array.shape}")
-        return self._compressor.compress(np.ascontiguousarray(values).data)
+        return self._compressor.compress(self._packers[array.name](values).data)
 
     def end_video(self, video_id: str, num_frames: int, checksum: int) -> None:
         """Close the video whose GOPs were added since the last one."""

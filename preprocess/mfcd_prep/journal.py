@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from array import array
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 import numpy as np
 import xxhash
 
+from mfcd_core.atomic import this_process
 from mfcd_prep.output import output_faults
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / f"{socket.gethostname()}-{os.getpid()}-{time.time_ns():x}{SUFFIX}"
+        self._path = folder / f"{this_process()}-{time.time_ns():x}{SUFFIX}"
         self._descriptor: int | None = None
 
     def append(self, record: Mapping[str, Any]) -> None:

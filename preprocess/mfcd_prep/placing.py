@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mfcd_core.atomic import PART_SUFFIX
+from mfcd_core.atomic import remove_left_over
 from mfcd_core.errors import OutputError
 from mfcd_core.store.index import INDEX
 from mfcd_prep.shards import waiting_path
@@ -36,8 +36,10 @@ def place_shards(store: Path, present: Sequence[Placed], journal: Journal) -> No
     (store / INDEX).unlink(missing_ok=True)  # it speaks of shards that are about to change
     waiting_path(store, "").parent.mkdir(parents=True, exist_ok=True)
     for task, record in moves:
-        with suppress(FileNotFoundError):  # another run was quicker
-            _found(store, record).rename(waiting_path(store, task.key))
+        path = _found(store, record)
+        if path.parent == store and path.name != task.name:
+            with suppress(FileNotFoundError):  # another run was quicker
+                path.rename(waiting_path(store, task.key))
     for task, record in moves:
         if record.name != task.name:
             journal.append(replace(record, name=task.name).to_dict())
@@ -62,6 +64,7 @@ def _put(source: Path, target: Path, record: ShardRecord) -> None:
 def remove_strays(store: Path, names: set[str]) -> None:
     """Remove shards that the index does not name, and what a killed run left."""
     shutil.rmtree(waiting_path(store, "").parent, ignore_errors=True)
-    for path in (*store.glob("shard-*.h5"), *store.glob(f".*{PART_SUFFIX}")):
+    remove_left_over(store)
+    for path in store.glob("shard-*.h5"):
         if path.name not in names:
             path.unlink(missing_ok=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import bisect
+import math
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from mfcd_core.catalog import Video
 from mfcd_core.console import say, warn
@@ -26,7 +29,6 @@ from mfcd_prep.source import probe
 from mfcd_prep.transcode import EncodeSettings, Transcoder
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 MAX_NEAREST = 3
@@ -73,7 +75,10 @@ def _of_store(store: Store, video_id: str | None, gop_index: int) -> ShownGop:
             **({"class": store.classes[label]} if label >= 0 else {}),
             "settings": f"{s.pixel_format}, trace {s.trace}, residual step {s.residual_step}",
         },
-        num_bytes={a.name: (size, a.num_bytes) for a, size in zip(arrays, sizes, strict=True)},
+        num_bytes={
+            a.name: (size, math.prod(a.shape) * np.dtype(a.dtype).itemsize)
+            for a, size in zip(arrays, sizes, strict=True)
+        },
     )
 
 

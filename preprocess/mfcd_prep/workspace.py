@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
-import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from mfcd_core.atomic import is_left_over, this_process
 from mfcd_core.catalog import OWN_FOLDER
 from mfcd_core.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-FOREIGN_SCRATCH_SECONDS = 24 * 3600.0
+    from pathlib import Path
 
 
 class FileStat(NamedTuple):
@@ -56,19 +52,11 @@ def scratch_folder(output: Path) -> Iterator[Path]:
     parent = own_folder(output) / "tmp"
     parent.mkdir(parents=True, exist_ok=True)
     for folder in parent.iterdir():
-        if _is_stale(folder):
+        if is_left_over(folder, folder.name):
             shutil.rmtree(folder, ignore_errors=True)
-    scratch = parent / f"{socket.gethostname()}-{os.getpid()}"
+    scratch = parent / this_process()
     scratch.mkdir(exist_ok=True)
     try:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _is_stale(folder: Path) -> bool:
-    """Whether the process that made a scratch folder is gone; on another machine, whether it is a day old."""
-    host, _, pid = folder.name.rpartition("-")
-    if host == socket.gethostname() and pid.isdecimal():
-        return int(pid) == os.getpid() or not Path("/proc", pid).exists()
-    return time.time() - folder.stat().st_mtime > FOREIGN_SCRATCH_SECONDS

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import random_motion
 
-from mfcd_core.gop import Gop, look_up
+from mfcd_core.gop import Gop, look_up, signed_motion
 from mfcd_core.planes import PIXEL_FORMATS, planes_to_rgb
 from mfcd_core.residual import residual_plane
 from mfcd_core.store.settings import StoreSettings
@@ -144,3 +144,11 @@ def test_planes_of_another_format_and_flat_motion_are_refused() -> None:
         Gop(gop.iframe, gop.residual, gop.motion, 3, "rgb24")
     with pytest.raises(ValueError, match="gop_size - 1, 2, H, W"):
         Gop(gop.iframe, gop.residual, gop.motion[0], 3)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (256, 256), (18, 254)])
+def test_a_byte_of_motion_says_everything_up_to_256_pixels_a_side(size: tuple[int, int]) -> None:
+    motion = random_motion(3, size, np.random.default_rng(0))
+    found = signed_motion((motion % 256).astype(np.uint8))
+    assert found.dtype == np.int16
+    assert np.array_equal(found, motion)

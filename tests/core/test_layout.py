@@ -87,15 +87,15 @@ REFUSED_BY_PLACE = [
 
 
 def other_filter(file: h5py.File) -> None:
-    replace(file, "motion", compression="gzip", chunks=(1, 3, 2, 16, 32))
+    replace(file, "motion", compression="gzip", chunks=(1, 16, 3, 2, 32))
 
 
 def no_filter(file: h5py.File) -> None:
-    replace(file, "motion", chunks=(1, 3, 2, 16, 32))
+    replace(file, "motion", chunks=(1, 16, 3, 2, 32))
 
 
 def other_dtype(file: h5py.File) -> None:
-    replace(file, "motion", dtype="<i4", chunks=(1, 3, 2, 16, 32))
+    replace(file, "motion", dtype="<i4", chunks=(1, 16, 3, 2, 32))
 
 
 def compressed_table(file: h5py.File) -> None:
@@ -195,7 +195,7 @@ def test_a_chunk_that_was_never_written_is_no_gop_of_zeros(shard: Path) -> None:
     with h5py.File(shard, "r+", libver=("v110", "v110")) as file:
         kept = [file["motion"].id.read_direct_chunk((row, 0, 0, 0, 0))[1] for row in range(2)]
         filters = hdf5plugin.Zstd()
-        replace(file, "motion", data=None, shape=(3, 3, 2, 16, 32), chunks=(1, 3, 2, 16, 32), **filters)
+        replace(file, "motion", data=None, shape=(3, 16, 3, 2, 32), chunks=(1, 16, 3, 2, 32), **filters)
         for row, chunk in enumerate(kept):
             file["motion"].id.write_direct_chunk((row, 0, 0, 0, 0), chunk)
     with pytest.raises(StoreError, match="GOP row 2 has a chunk that was never written"):

@@ -19,6 +19,7 @@ import pytest
 from mfcd_core.errors import ChecksumError, StoreError, UsageError
 from mfcd_core.store import Store
 from mfcd_core.store.index import GOPS, read_index, write_index
+from mfcd_core.store.packing import unpack_gop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,20 +86,22 @@ def test_motion_left_out_is_not_even_read(store_folder: Path, videos: VideosOfSt
     row = int(store.videos.first_gop[store.videos.row_of("y")])
     place = store.places[row]
     os.truncate(store_folder / "shard-00002.h5", int(place["offset"]) + int(place["sizes"][:-1].sum()))
-    wanted = {name: np.zeros_like(array) for name, array in videos["y"][0].arrays.items() if name != "motion"}
+    arrays = [array for array in store.settings.stored_arrays() if array.name != "motion"]
+    wanted = {array.name: array.empty() for array in arrays}
     store.read_into(row, wanted)
-    for name, array in wanted.items():
-        assert np.array_equal(array, videos["y"][0].arrays[name]), name
+    for array in arrays:
+        assert np.array_equal(unpack_gop(array, wanted[array.name]), videos["y"][0].arrays[array.name]), array.name
     with pytest.raises(ChecksumError, match=r"shard-00002\.h5: GOP 0 of 'y': \d+ bytes, expected \d+"):
         store.read_gop("y", 0)
 
 
 def test_any_part_of_a_gop_can_be_read(store_folder: Path, videos: VideosOfStore) -> None:
     store = Store(store_folder)
-    for name, array in videos["jump/a"][1].arrays.items():
-        wanted = {name: np.zeros_like(array)}
-        store.read_into(1, wanted)
-        assert np.array_equal(wanted[name], array)
+    for array in store.settings.stored_arrays():
+        wanted = array.empty()
+        store.read_into(1, {array.name: wanted})
+        written = videos["jump/a"][1].arrays[array.name]
+        assert np.array_equal(unpack_gop(array, wanted), written.astype(array.read_dtype))
 
 
 def test_a_missing_shard_is_named(store_folder: Path) -> None:
@@ -158,7 +161,8 @@ def test_places_that_are_wrong_give_no_pixels(store_folder: Path, column: str) -
 @pytest.mark.parametrize("extra", [-1, 1])
 def test_a_chunk_of_another_size_is_refused(store_folder: Path, extra: int) -> None:
     store = Store(store_folder)
-    wanted = {a.name: np.zeros((*a.shape[:-1], a.shape[-1] + extra), a.dtype) for a in store.settings.stored_arrays()}
+    chunk = store.settings.stored_arrays()[0]
+    wanted = {chunk.name: np.zeros((*chunk.chunk_shape[:-1], chunk.chunk_shape[-1] + extra), np.uint8)}
     with pytest.raises(ChecksumError, match="has another size"):
         store.read_into(0, wanted)
 

@@ -63,4 +63,29 @@ def test_arrays_lie_in_the_order_of_the_format_motion_last() -> None:
         ("iframe/rgb", np.uint8, (48, 64, 3)),
         ("residual/rgb", np.int16, (11, 48, 64, 3)),
     ]
-    assert rgb[0].num_bytes == 48 * 64 * 3
+
+
+def test_chunks_hold_digits_of_four_rows_and_motion_row_by_row() -> None:
+    found = [(" ".join(a.chunk_axes), a.chunk_dtype.str, a.chunk_shape, a.modulo) for a in SETTINGS.stored_arrays()]
+    assert found == [
+        ("digit quad column", "|u1", (4, 12, 64), 256),
+        ("digit channel quad column", "|u1", (4, 2, 6, 32), 256),
+        ("digit frame quad column", "|u1", (4, 15, 12, 64), 256),
+        ("digit frame channel quad column", "|u1", (4, 15, 2, 6, 32), 256),
+        ("row frame component column", "|u1", (48, 15, 2, 64), 256),
+    ]
+    iframe, residual, _ = StoreSettings(64, 50, pixel_format="rgb24", residual_step=1).stored_arrays()
+    assert iframe.chunk_shape == (4, 13, 64, 3)  # 50 rows are 12 quads and a half
+    assert (residual.chunk_axes, residual.chunk_shape) == (
+        ("digit", "frame", "quad", "column", "channel"),
+        (8, 11, 13, 64, 3),  # eight digits of base 4 are 16 bits
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "dtype", "modulo"),
+    [((256, 256), np.uint8, 256), ((258, 2), np.int16, 65536), ((2, 258), np.int16, 65536)],
+)
+def test_motion_takes_one_byte_while_that_says_everything(size: tuple[int, int], dtype: type, modulo: int) -> None:
+    motion = StoreSettings(*size).stored_arrays()[-1]
+    assert (motion.read_dtype, motion.modulo, motion.dtype) == (dtype, modulo, np.int16)

@@ -149,9 +149,13 @@ def tampered(store: Path, video_id: str, change: Callable[[StoredGop], StoredGop
     row = opened.videos.row_of(video_id)
     gops = []
     for gop_index in range(int(opened.videos.num_gops[row])):
-        arrays = {array.name: np.empty(array.shape, array.dtype) for array in opened.settings.stored_arrays()}
-        opened.read_into(int(opened.videos.first_gop[row]) + gop_index, arrays)
-        gops.append(StoredGop(arrays, opened.num_real_frames(row, gop_index)))
+        gop, step = opened.read_gop(video_id, gop_index), opened.settings.residual_step
+        iframes = {f"iframe/{name}": plane for name, plane in gop.iframe.items()}
+        residuals = {
+            f"residual/{name}": (plane // step).astype(opened.settings.residual_dtype)
+            for name, plane in gop.residual.items()
+        }
+        gops.append(StoredGop({**iframes, **residuals, "motion": gop.motion}, gop.real_frames))
     entry = write_shard(store / opened.shard_of(row), opened.settings, {video_id: [change(gops[0]), *gops[1:]]})
     shards = tuple(entry if shard.name == entry.name else shard for shard in index.shards)
     write_places(store, opened.settings, shards)

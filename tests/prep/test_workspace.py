@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mfcd_prep.workspace import FOREIGN_SCRATCH_SECONDS, FileStat, file_stat, own_folder, scratch_folder
+from mfcd_core.atomic import FOREIGN_SECONDS
+from mfcd_prep.workspace import FileStat, file_stat, own_folder, scratch_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +65,7 @@ def test_what_a_living_process_has_stays(tmp_path: Path) -> None:
         process.communicate(b"\n")
 
 
-@pytest.mark.parametrize(("age_seconds", "stays"), [(60.0, True), (FOREIGN_SCRATCH_SECONDS + 60, False)])
+@pytest.mark.parametrize(("age_seconds", "stays"), [(60.0, True), (FOREIGN_SECONDS + 60, False)])
 def test_of_another_machine_only_what_is_old_goes(tmp_path: Path, age_seconds: float, *, stays: bool) -> None:
     folder = left_by(tmp_path, "another-machine-1")
     then = folder.stat().st_mtime - age_seconds

@@ -15,6 +15,7 @@ from synthetic import random_gop, write_store
 
 from mfcd_core.errors import ChecksumError
 from mfcd_core.store import Store
+from mfcd_core.store.packing import unpack_gop
 from mfcd_core.store.settings import StoreSettings
 from mfcd_train.dataset import Draws, training_draws
 from mfcd_train.loader import PREFETCH, iter_batches
@@ -68,12 +69,13 @@ def test_batches_hold_what_the_store_holds(store: Store, draws: Draws) -> None:
             video = int(draws.video[position])
             gop = store.read_gop(str(store.videos.ids[video]), int(draws.gop[position] - store.videos.first_gop[video]))
             assert batch.labels[i] == store.videos.labels[video]
-            assert np.array_equal(batch.planes["motion"][i], gop.motion)
+            planes = {a.name: unpack_gop(a, batch.planes[a.name][i].numpy()) for a in store.settings.stored_arrays()}
+            assert planes["motion"].dtype == np.uint8
+            assert np.array_equal(planes["motion"], gop.motion % 256)
             for name, plane in gop.iframe.items():
-                assert np.array_equal(batch.planes[f"iframe/{name}"][i], plane)
-                residual = batch.planes[f"residual/{name}"][i]
-                assert residual.dtype == torch.int8
-                assert np.array_equal(residual.to(torch.int16) * 2, gop.residual[name])
+                assert np.array_equal(planes[f"iframe/{name}"], plane)
+                assert planes[f"residual/{name}"].dtype == np.int8
+                assert np.array_equal(planes[f"residual/{name}"] * np.int16(2), gop.residual[name])
             position += 1
     assert position == NUM_VIDEOS
 

@@ -14,14 +14,16 @@ from torch.nn import functional as F  # noqa: N812 - the name that every PyTorch
 
 from mfcd_core.clip import CLIP_FORMATS, MOTION_SCALE, RGB_MEAN, RGB_SCALE
 from mfcd_core.planes import CB_TO_B, CB_TO_G, CR_TO_G, CR_TO_R, LUMA_GAIN, PIXEL_FORMATS
+from mfcd_core.store.packing import unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
     from mfcd_core.planes import Plane
     from mfcd_core.store import Store
+    from mfcd_core.store.packing import StoredArray
     from mfcd_core.store.settings import StoreSettings
     from mfcd_train.config import Recipe
     from mfcd_train.loader import Batch
@@ -119,6 +121,7 @@ class _PlanarGop:
         self._batch = batch
         self._window = window
         self._step = settings.residual_step
+        self._arrays = {array.name: array for array in settings.stored_arrays()}
         self._planes = PIXEL_FORMATS[settings.pixel_format]
 
     @cached_property
@@ -135,23 +138,37 @@ class _PlanarGop:
 
     def frames(self) -> Tensor:
         """U_t = U_0(p - D_t) + R_t (Eq. 2), clamped to 0..255 plane by plane, (N, 3, T, H, W)."""
-        motion = self._motion()
         planes = {}
         for plane in self._planes:
-            warped = self._warp(self._stored("iframe", plane), motion, plane.subsampling_shift)
+            warped = self._warp(self._stored("iframe", plane), plane.subsampling_shift)
             planes[plane.name] = (warped + self._residuals[plane.name]).clamp_(0, 255)
         return _frames_to_rgb(planes)
 
     def motion(self) -> Tensor:
         """D_t in pixels, (N, 2, T, H, W), order (dy, dx)."""
-        return self._motion().float().transpose(1, 2)
+        places = self._places(1)
+        pairs = [place - look_up for place, look_up in zip(places, self._look_up(1), strict=True)]
+        return torch.stack(pairs, 1).float()
 
-    def _motion(self) -> Tensor:
-        return self._window.cut(self._batch.planes["motion"], 0)
+    def _places(self, every: int) -> tuple[Tensor, Tensor]:
+        """Rows (N, 1, H, 1) and columns (N, 1, 1, W) of every n-th pixel of the window."""
+        device = self._batch.planes["motion"].device
+        tops, lefts = (
+            torch.tensor(c, device=device).view(-1, 1, 1, 1) for c in (self._window.tops, self._window.lefts)
+        )
+        down = torch.arange(0, self._window.height, every, device=device).view(-1, 1)
+        return tops + down, lefts + torch.arange(0, self._window.width, every, device=device)
+
+    def _look_up(self, every: int) -> tuple[Tensor, Tensor]:
+        """Rows and columns p - D_t(p) of every n-th pixel of the window, each (N, T, H, W); D_t as stored, modulo."""
+        motion = self._window.cut(self._batch.planes["motion"], 0)[..., ::every, ::every]
+        last = self._arrays["motion"].modulo - 1
+        rows, columns = (place - motion[:, :, axis] for axis, place in enumerate(self._places(every)))
+        return rows & last, columns & last
 
     def _stored(self, kind: str, plane: Plane) -> Tensor:
-        """A plane as stored, made planar: (N, C, h, w), or (N, T, C, h, w)."""
-        stored = self._batch.planes[f"{kind}/{plane.name}"]
+        """A plane in its stored type, made planar: (N, C, h, w), or (N, T, C, h, w)."""
+        stored = _unpack(self._arrays[f"{kind}/{plane.name}"], self._batch.planes)
         if plane.interleaved:
             return stored.movedim(-1, -3)
         return stored.unsqueeze(-3) if plane.num_channels == 1 else stored
@@ -162,17 +179,21 @@ class _PlanarGop:
         cut = {p.name: self._window.cut(self._stored("residual", p), p.subsampling_shift) for p in self._planes}
         return {name: residual.transpose(1, 2).float() * self._step for name, residual in cut.items()}
 
-    def _warp(self, iframe: Tensor, motion: Tensor, shift: int) -> Tensor:
+    def _warp(self, iframe: Tensor, shift: int) -> Tensor:
         """U_0(p - D_t(p)) within the window, (N, C, T, h, w); look-ups of subsampled planes as DESIGN 2 has them."""
-        every = 1 << shift
-        tops, lefts = (torch.tensor(c, device=motion.device) for c in (self._window.tops, self._window.lefts))
-        down = torch.arange(0, self._window.height, every, device=motion.device).view(-1, 1)
-        right = torch.arange(0, self._window.width, every, device=motion.device)
-        rows = tops.view(-1, 1, 1, 1) + down - motion[:, :, 0, ::every, ::every]
-        columns = lefts.view(-1, 1, 1, 1) + right - motion[:, :, 1, ::every, ::every]
+        rows, columns = self._look_up(1 << shift)
         look_up = (rows >> shift) * iframe.shape[-1] + (columns >> shift)
         places = look_up.flatten(1).unsqueeze(1).expand(-1, iframe.shape[1], -1)
         return iframe.float().flatten(2).gather(2, places).reshape(*iframe.shape[:2], *look_up.shape[1:])
+
+
+def _unpack(array: StoredArray, planes: Mapping[str, Tensor]) -> Tensor:
+    """Plain values of one data set, (N, *array.shape), on the device of its chunks."""
+    chunks = planes[array.name]
+    dtype = torch.int8 if array.read_dtype.itemsize == 1 else torch.int16
+    out = torch.empty((len(chunks), *array.whole_shape), dtype=dtype, device=chunks.device)
+    values: Tensor = unpack(array, chunks, out)
+    return values.view(torch.uint8) if array.read_dtype.kind == "u" else values
 
 
 def _frames_to_rgb(planes: dict[str, Tensor]) -> Tensor:

@@ -26,8 +26,8 @@ PREFETCH = 3
 class Batch:
     """Clips as stored, ready for the device.
 
-    planes: by the names of `StoreSettings.stored_arrays`, each with a leading axis N; uint8, int8 or int16. labels:
-    (N,) int64. draws: what was drawn.
+    planes: by the names of `StoreSettings.stored_arrays`, as `StoredArray.empty` has them for N GOPs: digits that are
+    still to be unpacked, and motion in plain values, of `read_dtype`. labels: (N,) int64. draws: what was drawn.
     """
 
     planes: Mapping[str, Tensor]
@@ -61,7 +61,7 @@ def _begin(
     store: Store, draws: Draws, threads: ThreadPoolExecutor, *, with_motion: bool
 ) -> tuple[Batch, list[Future[None]]]:
     arrays = [array for array in store.settings.stored_arrays() if with_motion or array.name != "motion"]
-    planes = {array.name: np.empty((len(draws), *array.shape), array.dtype) for array in arrays}
+    planes = {array.name: array.empty(len(draws)) for array in arrays}
     futures = [
         threads.submit(store.read_into, gop, {name: plane[i] for name, plane in planes.items()})
         for i, gop in enumerate(draws.gop.tolist())
