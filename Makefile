@@ -7,19 +7,22 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 # For `make demo`: your own videos (class/video.*), split files, where the results go, the size of encoded frames, epochs.
+# For `make bench`: your own videos, rounds.
 VIDEOS ?=
 SPLITS ?=
 OUT ?= demo/$(shell basename "$(or $(VIDEOS),sample)")
 SIZE ?= 80x80
 EPOCHS ?=
+REPEATS ?= 3
 SET_EPOCHS = $(if $(EPOCHS),--set optim.epochs=$(EPOCHS))
 
-.PHONY: help demo test lint check clean
+.PHONY: help demo test lint check bench clean
 
 help:
 	@echo "make demo   from videos to an evaluated student and a report (VIDEOS=DIR for your own, SPLITS=FILE, OUT=DIR)"
 	@echo "make test   every test, from nothing"
 	@echo "make check  format, lint, types, import contracts, fast tests"
+	@echo "make bench  speed beside named peers, on sample videos (VIDEOS=DIR for your own, REPEATS=N)"
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; install one, for example: apt install python3 python3-venv" >&2; exit 2; }
@@ -64,6 +67,17 @@ lint: $(VENV)/.dev
 
 check: lint
 	@$(BIN)/python -m pytest -m 'not slow' -q
+
+# status 1 is a target that was missed, and failed videos of encode: both are said
+bench: $(VENV)/.run
+	@set -eu; PATH="$(CURDIR)/$(BIN):$$PATH"; out="$$(mktemp -d)"; trap 'rm -rf "$$out"' EXIT; trap 'exit 130' INT TERM; \
+	videos="$(VIDEOS)"; \
+	step() { printf '\n$$ %s\n' "$$*"; "$$@"; }; \
+	may_miss() { step "$$@" || [ $$? = 1 ]; }; \
+	if [ -z "$$videos" ]; then videos="$$out/videos"; step mfcd-prep sample "$$videos" --size 256x256 --frames 120; fi; \
+	may_miss mfcd-bench encode "$$videos" --jobs 1 --repeats $(REPEATS); \
+	may_miss mfcd-prep encode "$$videos" "$$out/encoded"; \
+	may_miss mfcd-bench extract "$$out/encoded" --repeats $(REPEATS)
 
 clean:
 	rm -rf $(VENV) demo

@@ -120,8 +120,8 @@ def extract_videos(
         if num_pending := len(plan.tasks) - len(records):
             _join_parts(plan, store)  # again: two that began at once may both have been the first
         videos = None if num_pending else _finish(plan, store, records, labelling)
+    write_failures(store, sorted([*plan.survey.failures, *_iter_failures(plan, records, everything=True)]))
     failures = sorted([*plan.survey.failures, *_iter_failures(plan, records, everything=num_pending == 0)])
-    write_failures(store, failures)
     return ExtractSummary(
         num_videos=0 if videos is None else len(videos),
         num_gops=0 if videos is None else int(videos.num_gops.sum()),

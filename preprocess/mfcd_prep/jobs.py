@@ -88,7 +88,7 @@ def _attempt(worker: Callable[[Task], Result], task: Task) -> Attempt[Result]:
     except OSError as error:
         if is_about_output(error):
             raise output_error(error.filename or "the output folder", os.strerror(error.errno or 0)) from None
-        return Lost(_reason(error))
+        return Lost(_reason(error), "gone" if isinstance(error, FileNotFoundError) else "unreadable")
     except Exception as error:  # noqa: BLE001, a task costs itself
         return Lost(_reason(error))
 

@@ -63,7 +63,8 @@ def run_process(command: Sequence[str], deadline: Deadline, on_line: Callable[[s
         DeadlineError: the time was up.
         KilledError: it was killed from outside.
     """
-    with _process([*_bound_to_us(), *command]) as process, _stop_at(process, deadline.remaining_seconds()):
+    seconds = deadline.remaining_seconds()
+    with _process([*_bound_to_us(), *command]) as process, _stop_at(process, seconds):
         assert process.stderr is not None  # noqa: S101, it was opened as a pipe
         while line := process.stderr.readline(MAX_LINE_BYTES):
             on_line(line.decode("utf-8", "replace").rstrip())

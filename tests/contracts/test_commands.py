@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pytest
+from tiny_runs import run_command
 
+from mfcd_core.bench import cli as bench
 from mfcd_prep.cli import cli as prep
+from mfcd_prep.cli import main as prep_main
 from mfcd_train.evaluate import cli as evaluate
+from mfcd_train.evaluate import main as evaluate_main
 from mfcd_train.train import cli as train
+from mfcd_train.train import main as train_main
 
-BIN = Path(sys.executable).parent
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAINS = {"mfcd-prep": prep_main, "mfcd-train": train_main, "mfcd-eval": evaluate_main}
 
 
 def every_command() -> list[click.Command]:
-    groups = (prep, evaluate)
-    return [train, *groups, *(command for group in groups for command in group.commands.values())]
+    found = [train]
+    for group in (prep, evaluate, bench):
+        context = click.Context(group)
+        commands = (group.get_command(context, name) for name in group.list_commands(context))
+        found += [group, *(command for command in commands if command)]
+    return found
 
 
 @pytest.mark.parametrize("command", every_command(), ids=lambda command: command.name or "")
@@ -43,12 +53,14 @@ def test_command_and_options_have_help(command: click.Command) -> None:
         (["mfcd-eval", "no-such-run", "no-such-store"], "no-such-run"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_nothing(arguments: list[str], words: str, tmp_path: Path) -> None:
-    command = [str(BIN / arguments[0]), *arguments[1:]]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode in {1, 2}
-    message = done.stderr.strip().splitlines()[-1]
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
-    assert message
+def test_mistakes_are_one_line_and_leave_nothing(
+    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    program, *rest = arguments
+    done = run_command(MAINS[program], *rest)
+    assert done.status in {1, 2}
+    assert words in done.err
+    assert "Traceback" not in done.err
+    assert done.err.strip().splitlines()[-1]
     assert list(tmp_path.iterdir()) == []

@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from mfcd_core.store import Store
+
+pytestmark = pytest.mark.slow
 
 BIN = Path(sys.executable).parent
 

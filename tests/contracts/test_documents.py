@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import click
 import numpy as np
 import pytest
+from tiny_runs import write_tiny_store
 
 from mfcd_core.bench import cli as bench
 from mfcd_core.store import Store
 from mfcd_prep.cli import cli as prep
+from mfcd_prep.damage import PROBLEMS
 from mfcd_train.config import load_recipe
 from mfcd_train.evaluate import cli as evaluate
 from mfcd_train.train import cli as train
@@ -25,8 +26,8 @@ def python_blocks(document: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
 
 
-def test_store_is_read_as_documented(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(demo / "store", tmp_path / "STORE")
+def test_store_is_read_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tiny_store(tmp_path).rename(tmp_path / "STORE")
     monkeypatch.chdir(tmp_path)
     foreign, own = python_blocks(ROOT / "docs" / "store-format.md")
     (own_of_readme,) = python_blocks(ROOT / "README.md")
@@ -51,10 +52,11 @@ def subcommand(group: click.Command, name: str) -> click.Command | None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_commands_in_documents_exist(document: Path) -> None:
     text = document.read_text("utf-8")
-    for words in re.findall(r"^ {4}(mfcd-[a-z]+.*(?:\\\n.*)*)", text, re.MULTILINE):
+    for words in re.findall(r"^(?: {4}|.* && )?(mfcd-[a-z]+ .*(?:\\\n.*)*)", text, re.MULTILINE):
         program, *rest = words.replace("\\\n", " ").split()
         group = {"mfcd-prep": prep, "mfcd-eval": evaluate, "mfcd-train": train, "mfcd-bench": bench}[program]
         command = subcommand(group, rest[0]) or subcommand(group, "accuracy") or group
+        assert command is not group or program not in {"mfcd-prep", "mfcd-bench"}, words
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in rest if word.startswith("--")} <= known, words
 
@@ -62,3 +64,8 @@ def test_commands_in_documents_exist(document: Path) -> None:
 def test_recipes_in_readme_exist() -> None:
     for name in re.findall(r"--recipe ([\w-]+)", (ROOT / "README.md").read_text("utf-8")):
         load_recipe(name)
+
+
+def test_the_table_of_damage_has_every_problem_in_its_own_words() -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \| (.+?) \|", (ROOT / "docs" / "damage.md").read_text("utf-8"), re.MULTILINE)
+    assert rows == list(PROBLEMS.items())

@@ -166,6 +166,7 @@ def test_videos_can_be_counted_sliced_and_walked_through_more_than_once(tmp_path
         videos[4]
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_videos_take_columns_not_objects() -> None:
     paths = {f"class {row % 400:03d}/{row:011d}_000001_000011.mp4": f"class {row % 400:03d}" for row in range(100_000)}
     tracemalloc.start()

@@ -199,6 +199,7 @@ def test_no_more_files_stay_open_than_the_limit(store_folder: Path, monkeypatch:
     assert num_open() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_open_files", [1, 128])
 def test_threads_share_a_store(
     store_folder: Path, videos: VideosOfStore, monkeypatch: pytest.MonkeyPatch, max_open_files: int

@@ -28,6 +28,7 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
+@pytest.mark.slow
 def test_peers_write_the_same_bytes_as_we(source: Path, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -45,6 +46,7 @@ def test_peers_write_the_same_bytes_as_we(source: Path, tmp_path: Path) -> None:
     assert [record.status for record in bench.records()] == ["failed", "ok", "ok", "ok"]
 
 
+@pytest.mark.slow
 def test_limit_holds_for_everybody(source: Path, tmp_path: Path) -> None:
     bench = EncodeBench(source, tmp_path, jobs=1, limit=2)  # the file that is no video, and one that is
     for name, contender in bench.contenders().items():

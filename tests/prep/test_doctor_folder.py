@@ -29,6 +29,7 @@ def test_a_file_in_the_place_of_the_folder(tmp_path: Path, below: str) -> None:
     assert (tmp_path / "file").read_text() == "keep me"
 
 
+@pytest.mark.slow
 def test_a_full_disk(tmp_path: Path) -> None:
     fill = f"mount -t tmpfs -o size=64k none '{tmp_path}' && ! head -c 99k /dev/zero 2>&- >'{tmp_path}/fill'"
     status, findings = diagnose(*mounting(fill), folder=tmp_path)
@@ -38,6 +39,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         assert findings[name]["remedy"].startswith(f"free space in {tmp_path}")
 
 
+@pytest.mark.slow
 def test_a_read_only_disk(tmp_path: Path) -> None:
     status, findings = diagnose(*mounting(f"mount -t tmpfs -o ro none '{tmp_path}'"), folder=tmp_path)
     assert status == 1
@@ -45,6 +47,7 @@ def test_a_read_only_disk(tmp_path: Path) -> None:
     assert findings["durable write"]["remedy"].startswith("name another folder")
 
 
+@pytest.mark.slow
 def test_few_inodes(tmp_path: Path) -> None:
     _, findings = diagnose(*mounting(f"mount -t tmpfs -o nr_inodes=50 none '{tmp_path}'"), folder=tmp_path)
     assert findings["space"]["status"] == "warning"

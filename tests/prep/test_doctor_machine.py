@@ -61,6 +61,7 @@ def test_zstandard_that_checks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor_machine.check_zstandard().status == "problem"
 
 
+@pytest.mark.slow
 def test_few_open_files(tmp_path: Path) -> None:
     _, findings = diagnose("sh", "-c", 'ulimit -S -n 200 && exec "$@"', "sh", folder=tmp_path)
     found = findings["open files"]
@@ -68,6 +69,7 @@ def test_few_open_files(tmp_path: Path) -> None:
     assert found["remedy"].startswith("ulimit -n 1024")
 
 
+@pytest.mark.slow
 def test_environment_that_harms(tmp_path: Path) -> None:
     ascii_only = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     status, findings = diagnose(folder=tmp_path, HDF5_USE_FILE_LOCKING="perhaps", **ascii_only)

@@ -128,6 +128,7 @@ def test_stale_unfinished_files_are_removed_at_the_start(source: Path, tmp_path:
     assert not stale.exists()
 
 
+@pytest.mark.slow
 def test_the_same_bytes_with_any_number_of_jobs(source: Path, tmp_path: Path) -> None:
     encode_videos(source, tmp_path / "one", SMALL, workers=OnThisMachine(1))
     encode_videos(source, tmp_path / "three", SMALL, workers=OnThisMachine(3))

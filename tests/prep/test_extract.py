@@ -134,6 +134,7 @@ def test_labels_splits_and_classes_touch_no_shard(encoded: Path, tmp_path: Path)
 # The same bytes
 
 
+@pytest.mark.slow
 def test_the_same_bytes_with_any_workers_and_paths(
     encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +193,7 @@ def damage(path: Path) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "reason"), [(damage, "other bytes than the manifest recorded"), (Path.unlink, "No such file")]
 )

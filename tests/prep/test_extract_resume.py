@@ -119,6 +119,7 @@ def snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path
     return arm
 
 
+@pytest.mark.slow
 def test_a_kill_before_any_step_on_disk_changes_nothing_of_the_result(
     foreign: Path,
     tmp_path: Path,
@@ -139,6 +140,7 @@ def test_a_kill_before_any_step_on_disk_changes_nothing_of_the_result(
         assert list((store / ".mfcd" / "tmp").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["03", "gone"])
 def test_a_kill_while_shards_change_their_numbers_loses_none(
     foreign: Path,

@@ -69,6 +69,7 @@ def test_a_killed_worker_costs_its_own_task(number: signal.Signals) -> None:
     assert outcomes == {task: Done(task) for task in range(12) if task != 5}
 
 
+@pytest.mark.slow
 def test_tasks_that_all_kill_their_worker_are_all_lost_and_the_run_ends() -> None:
     def worker(task: int) -> int:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -61,6 +61,7 @@ def draw_one(state: tuple[float, float, float], seed: int = 3) -> Floats:
     return picture[..., 0].astype(np.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_the_seam_of_the_torus_is_never_seen(axis: int) -> None:
     rng = np.random.default_rng(axis)

@@ -328,6 +328,7 @@ def test_a_picture_is_written(
         assert picture.height > 6 * 192
 
 
+@pytest.mark.slow
 def test_the_picture_is_the_same_again(store: Path, tmp_path: Path, run_command: Callable[..., int]) -> None:
     for name in ("a.png", "b.png", "a.html", "b.html"):
         run_command("show", store, "--out", tmp_path / name)

@@ -40,8 +40,11 @@ def store(store_once: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def verify(run_command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
-    """Runs `mfcd-prep verify --json`; returns what it printed, after a look at the exit status."""
+def verify(
+    run_command: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, Any]]:
+    """Runs `mfcd-prep verify --json` in this process; returns what it printed, after a look at the exit status."""
+    monkeypatch.setattr("mfcd_prep.store_cli.OnThisMachine", lambda _jobs: IN_THIS_PROCESS)
 
     def run(*arguments: str | Path) -> dict[str, Any]:
         status = run_command("verify", *arguments, "--jobs", "1", "--json")
@@ -59,6 +62,7 @@ def test_a_clean_store_has_no_findings(store: Path, encoded_once: Path, verify: 
     assert verify(store, "--deep", encoded_once) == counts | {"num_videos_decoded": 5, "num_gops_audited": 9}
 
 
+@pytest.mark.slow
 def test_processes_find_the_same(store: Path, encoded_once: Path) -> None:
     (store / FIRST).unlink()
     assert verify_store(store, encoded_once, OnThisMachine(2)) == verify_store(store, encoded_once, IN_THIS_PROCESS)

@@ -70,6 +70,7 @@ def clips(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tor
 # The published network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "num_classes", [101, pytest.param(51, marks=pytest.mark.slow), pytest.param(400, marks=pytest.mark.slow)]
 )

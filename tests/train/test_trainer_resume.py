@@ -63,6 +63,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
     assert_same_run(tmp_path, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_step_logged")
 @pytest.mark.parametrize("save", [2, 3, 4, 5])
 @pytest.mark.parametrize("when", ["before", "after"])
