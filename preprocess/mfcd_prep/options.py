@@ -23,8 +23,8 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 jobs_option = click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    default=os.cpu_count,
-    show_default="number of cores",
+    default=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    show_default="cores that this process may use",
     help="Processes at once.",
 )
 dask_option = click.option(
