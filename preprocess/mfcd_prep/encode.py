@@ -54,6 +54,7 @@ def encode_videos(  # noqa: PLR0913, one argument an option
         OutputError, SourceError: ENCODED takes no more files, or SOURCE vanished; what is done is recorded.
     """
     start = time.monotonic()
+    encoded = encoded.absolute()  # workers of a cluster began in folders of their own
     plan = plan_videos(source, encoded, settings, lists, limit=limit, part=part, timeout_seconds=timeout_seconds)
     require_own_or_empty(encoded)
     if plan.todo.any():
