@@ -139,9 +139,16 @@ def fake_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
 
 @pytest.mark.parametrize(
-    ("does", "reason"), [("kill -9 $$", "killed by SIGKILL"), ("sleep 60 & sleep 60", "took longer than 0.5 s")]
+    ("does", "reason"),
+    [
+        ("kill -9 $$", "killed by SIGKILL"),
+        ("sleep 60 & sleep 60", "took longer than 0.5 s"),
+        ("exit 127", "said nothing"),  # a library that it needs is missing
+        ("exit 0", "did not say how many frames"),
+        ('rm "$0"; exec "$0"', "said nothing"),  # its mount is lost
+    ],
 )
-def test_a_killed_or_endless_ffmpeg_is_tried_again_by_the_next_run(
+def test_a_killed_endless_or_broken_ffmpeg_is_tried_again_by_the_next_run(
     source: Path, tmp_path: Path, fake_ffmpeg: Path, does: str, reason: str
 ) -> None:
     fake_ffmpeg.write_text(f"#!/bin/sh\n[ $1 = -version ] || {{ {does}; }}\n")
@@ -152,6 +159,7 @@ def test_a_killed_or_endless_ffmpeg_is_tried_again_by_the_next_run(
     assert reason in summary.failures[0].reason
     assert left_over(tmp_path / "e") == []
     fake_ffmpeg.write_text(f'#!/bin/sh\nexec "{real_binary()}" "$@"\n')
+    fake_ffmpeg.chmod(0o755)
     assert encode_videos(source, tmp_path / "e", SMALL, limit=1).exit_status == 0
 
 
