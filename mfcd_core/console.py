@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-STDERR = Console(stderr=True, soft_wrap=True, highlight=False)
+STDERR = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 LOG_EVERY_SECONDS = 10.0
 INTERRUPTED = "interrupted: nothing recorded is lost, the same command goes on from here"
 
@@ -55,7 +55,7 @@ def show(drawing: RenderableType) -> None:
 
 def print_json(summary: object) -> None:
     """Print one machine-readable summary, on stdout."""
-    click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(summary, indent=2))  # ASCII alone, whatever the encoding of stdout
 
 
 def main_of(command: click.Command, interrupted: str = INTERRUPTED) -> Callable[[], None]:
@@ -81,24 +81,29 @@ def main_of(command: click.Command, interrupted: str = INTERRUPTED) -> Callable[
 @contextmanager
 def progress(description: str, total: float, unit: str) -> Iterator[Advance]:
     """Show progress with rate and time left: a live bar on a terminal, a plain line every ten seconds in a log."""
-    with _bar(description, total) if STDERR.is_terminal else _lines(description, total, unit) as advance:
+    with _bar(description, total, unit) if STDERR.is_terminal else _lines(description, total, unit) as advance:
         yield advance
 
 
 @contextmanager
-def _bar(description: str, total: float) -> Iterator[Advance]:
+def _bar(description: str, total: float, unit: str) -> Iterator[Advance]:
     columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
     columns += [
         TimeElapsedColumn(),
+        TextColumn("{task.fields[rate]}"),
         TextColumn("left"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     ]
     with Progress(*columns, console=STDERR) as bar:
-        task = bar.add_task(description, total=total, note="")
+        task = bar.add_task(description, total=total, rate="", note="")
+        start, done = time.monotonic(), 0.0
 
         def advance(amount: float = 1, note: str = "") -> None:
-            bar.update(task, advance=amount, note=note)
+            nonlocal done
+            done += amount
+            rate = done / max(time.monotonic() - start, 1e-9)
+            bar.update(task, advance=amount, rate=f"{rate:.1f} {unit}/s", note=note)
 
         yield advance
 
