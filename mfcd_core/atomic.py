@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,8 @@ PART_SUFFIX = ".part"
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success make it durable and rename it there, else remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}{PART_SUFFIX}")
+    unique = secrets.token_hex(4)  # the number of a process is not: each container counts from 1
+    part = path.with_name(f".{path.name}.{unique}{PART_SUFFIX}")
     try:
         yield part
         publish(part, path)
