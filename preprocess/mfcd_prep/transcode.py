@@ -19,7 +19,7 @@ from mfcd_prep.damage import find_damage
 from mfcd_prep.ffmpeg import EncodeCommand, encode, ffmpeg_binary, ffmpeg_version
 from mfcd_prep.manifest import VideoRecord
 from mfcd_prep.output import output_faults
-from mfcd_prep.process import Deadline
+from mfcd_prep.process import NO_DEADLINE, Deadline
 from mfcd_prep.source import WITHOUT_ZEROS, count_bad_packets, probe
 
 if TYPE_CHECKING:
@@ -234,10 +234,11 @@ def encode_command(
     )
 
 
-def hash_file(path: Path, digest: xxhash.xxh3_64 | xxhash.xxh3_128) -> str:
-    """Feed a file to `digest` and return its hexadecimal form."""
+def hash_file(path: Path, digest: xxhash.xxh3_64 | xxhash.xxh3_128, deadline: Deadline = NO_DEADLINE) -> str:
+    """Feed a file to `digest` and return its hexadecimal form. Raises DeadlineError."""
     with path.open("rb") as file:
         while chunk := file.read(HASH_CHUNK_BYTES):
+            deadline.check()
             digest.update(chunk)
     return digest.hexdigest()
 
