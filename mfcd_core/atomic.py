@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import time
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ FOREIGN_SECONDS = 24 * 3600.0
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success make it durable and rename it there, else remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{this_process()}{PART_SUFFIX}")
+    unique = f"{secrets.token_hex(4)}.{this_process()}"  # containers may share a host's name, and count from 1
+    part = path.with_name(f".{path.name}.{unique}{PART_SUFFIX}")
     try:
         yield part
         publish(part, path)
@@ -30,13 +32,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def this_process() -> str:
     """A name for this process among those of many machines: `host-number`."""
-    return f"{socket.gethostname()}-{os.getpid()}"
+    return f"{_host()}-{os.getpid()}"
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "_")
 
 
 def is_left_over(path: Path, process: str) -> bool:
     """Whether a process (as `this_process` names it) that made `path` is gone; on another machine, after a day."""
     host, _, number = process.rpartition("-")
-    if host == socket.gethostname() and number.isdecimal():
+    if host == _host() and number.isdecimal():
         return int(number) == os.getpid() or not Path("/proc", number).exists()
     return time.time() - path.stat().st_mtime > FOREIGN_SECONDS
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-STDERR = Console(stderr=True, soft_wrap=True, highlight=False)
+STDERR = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 LOG_EVERY_SECONDS = 10.0
 INTERRUPTED = "interrupted: nothing recorded is lost, the same command goes on from here"
 
@@ -55,7 +55,7 @@ def show(drawing: RenderableType) -> None:
 
 def print_json(summary: object) -> None:
     """Print one machine-readable summary, on stdout."""
-    click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(summary, indent=2))  # ASCII alone, whatever the encoding of stdout
 
 
 def main_of(command: click.Command, interrupted: str = INTERRUPTED) -> Callable[[], None]:

@@ -15,7 +15,7 @@ VIDEO_EXTENSIONS = frozenset((
 ))
 # fmt: on
 OWN_FOLDER = ".mfcd"
-MAX_NAME_BYTES = 230  # file systems take 255; an output adds `.mp4` and, while unfinished, a dot, a process and `.part`
+MAX_NAME_BYTES = 230  # file systems take 255; an output adds `.mp4` and, while unfinished, a dot, 8 digits and `.part`
 EXTENSION = re.compile(r"\.(?=\w*[A-Za-z])\w{1,8}", re.ASCII)
 
 

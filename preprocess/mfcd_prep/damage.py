@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mfcd_core.errors import VideoError
+from mfcd_core.errors import MfcdError, VideoError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,12 @@ PROBLEMS: Mapping[str, str] = {
 
 
 def require_frames(result: FfmpegResult) -> None:
-    """Raise VideoError where a run of ffmpeg on a source failed, or gave no frame."""
+    """Look at a run of ffmpeg on a source.
+
+    Raises:
+        VideoError: it failed, or gave no frame.
+        MfcdError: it ended without a word, as a program does that cannot start: this says nothing about the source.
+    """
     if result.exit_status == 0 and result.num_decoded != 0:
         return
     said = result.last_complaint
@@ -42,6 +47,8 @@ def require_frames(result: FfmpegResult) -> None:
         raise VideoError(f"no frame in the video track: {said or 'the stream is empty'}", "no-frames")
     if result.num_decoded == 0:
         raise VideoError(f"no frame could be decoded: {said or 'the decoder gave none'}", "undecodable")
+    if result.exit_status > 0 and not said:
+        raise MfcdError(f"ffmpeg ended with status {result.exit_status} and said nothing: run mfcd-prep doctor")
     raise VideoError(f"ffmpeg ended with status {result.exit_status}: {said or 'it said nothing'}", "undecodable")
 
 

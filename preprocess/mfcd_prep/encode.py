@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from mfcd_core.console import progress
-from mfcd_core.errors import DeadlineError, SourceError
+from mfcd_core.errors import DeadlineError, MfcdError, SourceError
 from mfcd_prep.encode_plan import EncodePlan, Entry, journal_folder, plan_videos
 from mfcd_prep.encode_results import EncodeSummary, write_results
 from mfcd_prep.jobs import Done, run_tasks
 from mfcd_prep.journal import Journal
 from mfcd_prep.manifest import MANIFEST_NAME, VideoRecord
 from mfcd_prep.part import WHOLE
+from mfcd_prep.process import Deadline
 from mfcd_prep.transcode import EncodeSettings, Transcoder, hash_file
 from mfcd_prep.workers import IN_THIS_PROCESS, hard_limit
 from mfcd_prep.workspace import file_stat, require_own_or_empty, scratch_folder
@@ -54,6 +55,7 @@ def encode_videos(  # noqa: PLR0913, one argument an option
         OutputError, SourceError: ENCODED takes no more files, or SOURCE vanished; what is done is recorded.
     """
     start = time.monotonic()
+    encoded = encoded.absolute()  # workers of a cluster began in folders of their own
     plan = plan_videos(source, encoded, settings, lists, limit=limit, part=part, timeout_seconds=timeout_seconds)
     require_own_or_empty(encoded)
     if plan.todo.any():
@@ -80,6 +82,7 @@ class EncodeWorker:
         Raises:
             SourceError: the whole of SOURCE is gone.
             FileNotFoundError: this source is.
+            MfcdError: it was not the same from beginning to end; nothing is said about it.
         """
         source = self.transcoder.root / todo.video.path
         target = self.transcoder.encoded / f"{todo.video.id}.mp4"
@@ -87,21 +90,24 @@ class EncodeWorker:
         if input_now is None:
             self._require_source()
             raise FileNotFoundError(f"{todo.video.path} is gone: was it moved?")
-        content = hash_file(source, xxhash.xxh3_128())
-        if todo.previous is not None and self._still_holds(todo.previous, content, target):
-            return replace(todo.previous, input=input_now, output=file_stat(target))
-        with hard_limit(self.transcoder.timeout_seconds):
-            record = self._transcoded(todo)
+        timeout_seconds = self.transcoder.timeout_seconds
+        content = ""
+        try:
+            content = hash_file(source, xxhash.xxh3_128(), Deadline.after(timeout_seconds))
+            if todo.previous is not None and self._still_holds(todo.previous, content, target):
+                return replace(todo.previous, input=input_now, output=file_stat(target))
+            with hard_limit(timeout_seconds):
+                record = self.transcoder.transcode(todo.video)
+        except DeadlineError as error:
+            video = todo.video
+            record = VideoRecord(video.id, video.path, video.label, reason=str(error), problem="timeout")
+        if file_stat(source) != input_now:
+            self._require_source()
+            raise MfcdError(f"{todo.video.path} changed or went away while it was read: run again")
         if record.status != "ok":
             target.unlink(missing_ok=True)  # of other settings, or of what the source was before
         output = file_stat(target) if record.status == "ok" else None
-        return Entry(self.settings, content, input_now, output, record, self.transcoder.timeout_seconds)
-
-    def _transcoded(self, todo: Todo) -> VideoRecord:
-        try:
-            return self.transcoder.transcode(todo.video)
-        except DeadlineError as error:
-            return VideoRecord(todo.video.id, todo.video.path, todo.video.label, reason=str(error), problem="timeout")
+        return Entry(self.settings, content, input_now, output, record, timeout_seconds)
 
     def _require_source(self) -> None:
         root = self.transcoder.root

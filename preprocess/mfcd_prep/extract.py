@@ -110,6 +110,7 @@ def extract_videos(
         VersionsError: a worker, or a part before this one, has other library versions.
     """
     start = time.monotonic()
+    encoded, store = encoded.absolute(), store.absolute()  # workers of a cluster began in folders of their own
     plan = plan_extract(encoded, store, options, part=part, workers=workers, timeout_seconds=timeout_seconds)
     labelling = read_labelling(split_files, plan.survey)
     require_own_or_empty(store)

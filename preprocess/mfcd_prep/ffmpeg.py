@@ -144,8 +144,18 @@ def encode(command: EncodeCommand, deadline: Deadline = NO_DEADLINE) -> FfmpegRe
 
     Raises:
         VideoError: ffmpeg gave up on the video, or decoded no frame of it.
-        DeadlineError, KilledError, OutputError: this says nothing about the video.
+        DeadlineError, KilledError, OutputError, MfcdError: this says nothing about the video.
     """
+    result = _run(command, deadline)
+    if result.cannot_read is not None:  # a damaged file says so at the same place again, a disk or a network hardly
+        first, result = result, _run(command, deadline)
+        if result.num_packets is None or (result.cannot_read and result.num_packets != first.num_packets):
+            raise MfcdError(f"its file could not be read ({first.cannot_read}): look after the disk, then run again")
+    require_frames(result)
+    return result
+
+
+def _run(command: EncodeCommand, deadline: Deadline) -> FfmpegResult:
     log = LogReader()
     exit_status = run_process([ffmpeg_binary(), *command.arguments()], deadline, log.take)
     result = log.result(exit_status)
@@ -154,7 +164,6 @@ def encode(command: EncodeCommand, deadline: Deadline = NO_DEADLINE) -> FfmpegRe
     cannot_write = "File too large" if exit_status == -signal.SIGXFSZ else result.cannot_write
     if exit_status != 0 and cannot_write is not None:
         raise output_error(command.target.parent, cannot_write)
-    require_frames(result)
     return result
 
 

@@ -23,6 +23,10 @@ _CANNOT_WRITE = re.compile(
     r"^\[(?:out#|vost#|mp4)[^\]]*\] (?:\[[^\]]*\] )*.*(No space left on device|Disk quota exceeded|File too large|"
     r"Read-only file system|Permission denied|No such file or directory|Stale file handle|Input/output error)"
 )
+_CANNOT_READ = re.compile(
+    r"^\[in#.* \[error\] Error (?:during demuxing|opening input.*): (Input/output error|Stale file handle|"
+    r"Connection timed out|Transport endpoint is not connected)"
+)
 _ECHO = re.compile(r"\[(vist|vost|vf|out|fc)#|Task finished|Terminating thread|Error opening|^\[(error|fatal)\]")
 
 
@@ -33,8 +37,8 @@ class FfmpegResult:
     exit_status: 0, positive, or minus the signal. num_packets, num_decoded: read from the file, and frames that came of
     them; num_written: frames in the output; None where it did not get so far. num_decode_errors: packets that the
     decoder refused. complaints: the last errors and warnings; num_complaints: all of them, num_errors the errors, and
-    warnings of corrupt packets and frames. size_change: "WxH to WxH", the first. cannot_write: why. signal: that it was
-    told to end by.
+    warnings of corrupt packets and frames. size_change: "WxH to WxH", the first. cannot_read, cannot_write: why.
+    signal: that it was told to end by.
     """
 
     exit_status: int
@@ -47,6 +51,7 @@ class FfmpegResult:
     complaints: tuple[str, ...] = ()
     size_change: str | None = None
     is_too_large: bool = False
+    cannot_read: str | None = None
     cannot_write: str | None = None
     signal: int | None = None
 
@@ -68,6 +73,7 @@ class LogReader:
         self._last: deque[str] = deque(maxlen=NUM_LAST_LINES)
         self._size_change: str | None = None
         self._is_too_large = False
+        self._cannot_read: str | None = None
         self._cannot_write: str | None = None
         self._signal: int | None = None
 
@@ -90,6 +96,8 @@ class LogReader:
         sizes = _SIZES.search(line)
         if sizes and sizes.group(1, 2) != sizes.group(3, 4):
             self._size_change = self._size_change or "{}x{} to {}x{}".format(*sizes.groups())
+        if fault := _CANNOT_READ.search(line):
+            self._cannot_read = fault[1]
         if fault := _CANNOT_WRITE.search(line):
             self._cannot_write = fault[1]
         self._is_too_large |= _TOO_LARGE.search(line) is not None
@@ -108,6 +116,7 @@ class LogReader:
             complaints=tuple(self._last),
             size_change=self._size_change,
             is_too_large=self._is_too_large,
+            cannot_read=self._cannot_read,
             cannot_write=self._cannot_write,
             signal=self._signal,
         )

@@ -27,27 +27,34 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 SUFFIX = ".jsonl"
 MAX_OPEN_FILES = 64
+TAIL_BYTES = 1 << 16
+MAX_TIME_NS = 1 << 62
 
 
 class Journal:
     """Appends records to a file of this process in `folder`; a record has at least an `id`.
 
-    The file is made with the first record.
+    The file is made with the first record. Its times are later than all that the folder had then: clocks of machines
+    differ, and are set back.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / f"{this_process()}-{time.time_ns():x}{SUFFIX}"
         self._descriptor: int | None = None
+        self._last_time = 0
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one record, with the time, and wait until it is on disk. Raises OutputError where it cannot be."""
-        line = json.dumps({**record, "at": time.time_ns()}, separators=(",", ":")) + "\n"
         with output_faults(self._path.parent):
-            _write_whole(self._opened(), line.encode("ascii"))
+            descriptor = self._opened()
+            self._last_time = max(time.time_ns(), self._last_time + 1)
+            line = json.dumps({**record, "at": self._last_time}, separators=(",", ":")) + "\n"
+            _write_whole(descriptor, line.encode("ascii"))
 
     def _opened(self) -> int:
         if self._descriptor is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._last_time = max(map(_last_time, self._path.parent.glob(f"*{SUFFIX}")), default=0)
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         return self._descriptor
 
@@ -144,6 +151,14 @@ def hash_id(record_id: str) -> int:
     return xxhash.xxh3_64_intdigest(record_id.encode("utf-8", "surrogatepass"))
 
 
+def _last_time(path: Path) -> int:
+    """The time of the last record of a file, which is its latest; 0 where there is none."""
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - TAIL_BYTES, 0))
+        records = map(_parse_line, reversed(file.read().splitlines(keepends=True)))
+        return next((record["at"] for record in records if record), 0)
+
+
 def _iter_records(path: Path) -> Iterator[tuple[int, Record]]:
     """Yield the place and the record of each whole line."""
     offset = 0
@@ -161,4 +176,9 @@ def _parse_line(line: bytes) -> Record | None:
         record = json.loads(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) and {"id", "at"} <= record.keys() else None
+    return record if isinstance(record, dict) and _is_named_and_timed(record) else None
+
+
+def _is_named_and_timed(record: Record) -> bool:
+    at = record.get("at")
+    return isinstance(record.get("id"), str) and isinstance(at, int) and 0 <= at < MAX_TIME_NS

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from mfcd_core.atomic import publish
-from mfcd_core.errors import GopError, UsageError, VideoError
+from mfcd_core.errors import GopError, MfcdError, UsageError, VideoError
 from mfcd_prep.bitstream import check_gop_grid, cut_to, read_picture_types
 from mfcd_prep.container_end import missing_end
 from mfcd_prep.damage import find_damage
 from mfcd_prep.ffmpeg import EncodeCommand, encode, ffmpeg_binary, ffmpeg_version
 from mfcd_prep.manifest import VideoRecord
 from mfcd_prep.output import output_faults
-from mfcd_prep.process import Deadline
+from mfcd_prep.process import NO_DEADLINE, Deadline
 from mfcd_prep.source import WITHOUT_ZEROS, count_bad_packets, probe
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class _Attempt:
         result = encode(command, self.deadline)
         record = self._with_complaints(record, command, result)
         if result.num_written is None:
-            raise VideoError("ffmpeg did not say how many frames it wrote: update it", "off-grid")
+            raise MfcdError("ffmpeg did not say how many frames it wrote: run mfcd-prep doctor, or update it")
         num_kept = result.num_written - command.num_padding
         if command.fps is None and result.num_decoded not in (None, num_kept):
             lost = f"ffmpeg decoded {result.num_decoded} frames but kept {num_kept}: expected all of them"
@@ -234,10 +234,11 @@ def encode_command(
     )
 
 
-def hash_file(path: Path, digest: xxhash.xxh3_64 | xxhash.xxh3_128) -> str:
-    """Feed a file to `digest` and return its hexadecimal form."""
+def hash_file(path: Path, digest: xxhash.xxh3_64 | xxhash.xxh3_128, deadline: Deadline = NO_DEADLINE) -> str:
+    """Feed a file to `digest` and return its hexadecimal form. Raises DeadlineError."""
     with path.open("rb") as file:
         while chunk := file.read(HASH_CHUNK_BYTES):
+            deadline.check()
             digest.update(chunk)
     return digest.hexdigest()
 

@@ -111,7 +111,7 @@ class OnThisMachine:
 
 @contextmanager
 def _processes(jobs: int) -> Iterator[Executor]:
-    pool = ProcessPoolExecutor(max_workers=jobs, initializer=_start_worker)
+    pool = ProcessPoolExecutor(max_workers=jobs, initializer=_start_worker, initargs=(os.getpid(),))
     try:
         yield pool
     finally:
@@ -135,11 +135,14 @@ def _deaf_to_interrupts() -> Iterator[None]:
 _is_pool_process = threading.Event()
 
 
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when the parent is gone: nobody would take the results."""
+def _start_worker(parent: int) -> None:
+    """Leave Ctrl-C to the parent, and end when the parent is gone: nobody would take the results.
+
+    The parent says its number itself: it may be gone before this is asked for the first time.
+    """
     _is_pool_process.set()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
 
 
 def _end_with_parent(parent: int) -> None:

@@ -85,3 +85,13 @@ def test_bytes_and_name_are_durable_before_it_counts(tmp_path: Path, monkeypatch
     publish(part, path)
     assert events == ["fsync part", "rename", f"fsync {tmp_path.name}"]
     assert path.read_bytes() == b"whole"
+
+
+def test_two_processes_of_one_number_are_not_in_each_others_way(tmp_path: Path) -> None:
+    """As the first processes of two containers."""
+    path = tmp_path / "file.bin"
+    with replacing(path) as first, replacing(path) as second:
+        first.write_bytes(b"first")
+        second.write_bytes(b"second")
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]

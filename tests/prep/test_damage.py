@@ -6,7 +6,7 @@ import pytest
 from encoding import SMALL, num_decoded, transcode_one
 from tiny_videos import cut_frames, grey_frames, write_video
 
-from mfcd_core.errors import VideoError
+from mfcd_core.errors import MfcdError, VideoError
 from mfcd_prep.container_end import missing_end
 from mfcd_prep.damage import PROBLEMS, find_damage, require_frames
 from mfcd_prep.ffmpeg_log import FfmpegResult
@@ -57,7 +57,7 @@ def test_all_that_is_wrong_is_said() -> None:
         (FfmpegResult(69, num_packets=0, num_decoded=0), "no-frames"),
         (FfmpegResult(69, num_packets=9, num_decoded=0, num_decode_errors=9), "undecodable"),
         (FfmpegResult(0, num_packets=9, num_decoded=0), "undecodable"),
-        (FfmpegResult(187), "undecodable"),
+        (FfmpegResult(187, complaints=("[error] no frame",)), "undecodable"),
         (FfmpegResult(-11), "undecodable"),
         (FfmpegResult(69, num_packets=1, num_decoded=0, is_too_large=True), "too-large"),
     ],
@@ -67,6 +67,12 @@ def test_a_run_without_frames_has_a_class(result: FfmpegResult, problem: str) ->
         require_frames(result)
     assert caught.value.problem == problem
     assert problem in PROBLEMS
+
+
+def test_a_program_that_ends_without_a_word_says_nothing_about_the_video() -> None:
+    with pytest.raises(MfcdError, match=r"status 127 and said nothing: run mfcd-prep doctor") as caught:
+        require_frames(FfmpegResult(127))
+    assert not isinstance(caught.value, VideoError)
 
 
 def test_every_problem_is_explained_in_one_line() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +25,6 @@ from mfcd_prep.versions import library_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from cluster import Cluster
 
@@ -81,15 +81,18 @@ def test_a_task_that_kills_every_worker_it_meets_is_listed_and_the_run_ends(clus
     assert outcomes == {task: Done(task) for task in range(30) if task != 7}
 
 
-def test_a_cluster_makes_the_same_bytes(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_cluster_makes_the_same_bytes_in_folders_named_from_here(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # its workers began elsewhere
     for number in range(8):
         write_video(tmp_path / "s" / f"{number}.mp4", cut_frames(25))
     encode_videos(tmp_path / "s", tmp_path / "here", SMALL)
     extract_videos(tmp_path / "here", tmp_path / "store here", ExtractOptions(shard_gops=4))
     workers = OnDask.connected(cluster.address)
     with closing(workers.client):
-        summary = encode_videos(tmp_path / "s", tmp_path / "there", SMALL, workers=workers)
-        extract_videos(tmp_path / "there", tmp_path / "store there", ExtractOptions(shard_gops=4), workers=workers)
+        summary = encode_videos(Path("s"), Path("there"), SMALL, workers=workers)
+        extract_videos(Path("there"), Path("store there"), ExtractOptions(shard_gops=4), workers=workers)
     assert summary.num_encoded == 8
     assert outputs(tmp_path / "there") == outputs(tmp_path / "here")
     files = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -12,7 +13,9 @@ from tiny_videos import cut_frames, grey_frames, write_video
 
 from mfcd_core.errors import UsageError
 from mfcd_prep.encode import encode_videos
+from mfcd_prep.encode_plan import journal_folder
 from mfcd_prep.ffmpeg import ffmpeg_binary
+from mfcd_prep.journal import Records
 from mfcd_prep.manifest import read_manifest
 from mfcd_prep.transcode import EncodeSettings
 from mfcd_prep.workers import OnThisMachine
@@ -139,9 +142,16 @@ def fake_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
 
 @pytest.mark.parametrize(
-    ("does", "reason"), [("kill -9 $$", "killed by SIGKILL"), ("sleep 60 & sleep 60", "took longer than 0.5 s")]
+    ("does", "reason"),
+    [
+        ("kill -9 $$", "killed by SIGKILL"),
+        ("sleep 60 & sleep 60", "took longer than 0.5 s"),
+        ("exit 127", "said nothing"),  # a library that it needs is missing
+        ("exit 0", "did not say how many frames"),
+        ('rm "$0"; exec "$0"', "said nothing"),  # its mount is lost
+    ],
 )
-def test_a_killed_or_endless_ffmpeg_is_tried_again_by_the_next_run(
+def test_a_killed_endless_or_broken_ffmpeg_is_tried_again_by_the_next_run(
     source: Path, tmp_path: Path, fake_ffmpeg: Path, does: str, reason: str
 ) -> None:
     fake_ffmpeg.write_text(f"#!/bin/sh\n[ $1 = -version ] || {{ {does}; }}\n")
@@ -152,7 +162,66 @@ def test_a_killed_or_endless_ffmpeg_is_tried_again_by_the_next_run(
     assert reason in summary.failures[0].reason
     assert left_over(tmp_path / "e") == []
     fake_ffmpeg.write_text(f'#!/bin/sh\nexec "{real_binary()}" "$@"\n')
+    fake_ffmpeg.chmod(0o755)
     assert encode_videos(source, tmp_path / "e", SMALL, limit=1).exit_status == 0
+
+
+def test_the_time_that_a_source_takes_to_read_counts(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "s" / "v.avi", cut_frames(24))
+    with path.open("ab") as file:
+        file.truncate(1 << 40)  # a terabyte, all but the first bytes a hole
+    summary = encode_videos(tmp_path / "s", tmp_path / "e", SMALL, timeout_seconds=0.5)
+    assert [(failure.problem, failure.reason) for failure in summary.failures] == [
+        ("timeout", "took longer than 0.5 s and was stopped: raise --timeout")
+    ]
+    with Records(journal_folder(tmp_path / "e")) as records:
+        assert (records.find("v") or {})["content"] == ""  # it was not read to its end
+
+
+@pytest.mark.parametrize("fault", ["rm", "truncate -s 9000"])
+def test_a_source_that_goes_or_changes_while_it_is_read_is_tried_again(
+    tmp_path: Path, fake_ffmpeg: Path, fault: str
+) -> None:
+    path = write_video(tmp_path / "s" / "v.avi", cut_frames(24))
+    write_video(tmp_path / "s" / "other.avi", cut_frames(12))
+    whole, stat = path.read_bytes(), path.stat()
+    strike = f'case "$*" in *"{path}"*) {fault} "{path}" ;; esac'
+    fake_ffmpeg.write_text(f'#!/bin/sh\n{strike}\nexec "{real_binary()}" "$@"\n')
+    assert "v.avi changed or went away" in encode_videos(tmp_path / "s", tmp_path / "e", SMALL).failures[-1].reason
+    path.write_bytes(whole)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as the mount comes back
+    fake_ffmpeg.write_text(f'#!/bin/sh\nexec "{real_binary()}" "$@"\n')
+    summary = encode_videos(tmp_path / "s", tmp_path / "e", SMALL)
+    assert (summary.failures, summary.damaged) == ((), ())
+
+
+LOST = "[in#0/avi @ 0x5] [error] Error during demuxing: Input/output error"
+
+
+@pytest.mark.parametrize(
+    ("num_read", "status"),
+    [((5, 9), "failed"), ((9, 9), "ok"), ((5, 24), "ok")],
+    ids=["never the same", "the file's own", "it passes"],
+)
+def test_what_a_disk_does_not_give_is_no_damage_of_the_file(
+    tmp_path: Path, fake_ffmpeg: Path, num_read: tuple[int, int], status: str
+) -> None:
+    """Each run of the script sees another number of the 24 frames, and says `LOST` where these are not all."""
+    path = write_video(tmp_path / "s" / "v.avi", cut_frames(24))
+    for number in num_read:
+        write_video(tmp_path / f"{number}.avi", cut_frames(number))
+    runs = "".join(
+        f'{n}) echo "{LOST if number < 24 else ""}" >&2; seen="{tmp_path}/{number}.avi";;\n'
+        for n, number in enumerate(num_read)
+    )
+    fake_ffmpeg.write_text(
+        f"#!/bin/bash\n[ $1 = -version ] && exit\nn=$(cat {tmp_path}/n || echo 0); echo 1 > {tmp_path}/n\n"
+        f"case $n in\n{runs}esac\n"
+        f'exec "{real_binary()}" "${{@/"{path}"/"$seen"}}"\n'
+    )
+    encode_videos(tmp_path / "s", tmp_path / "e", SMALL)
+    (video,) = read_manifest(tmp_path / "e").videos
+    assert video.status == status
 
 
 def real_binary() -> str:

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,8 +24,6 @@ from mfcd_prep.jobs import Done, Lost, run_tasks
 from mfcd_prep.workers import OnThisMachine, hard_limit
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mfcd_prep.jobs import Outcome
 
 PROGRAM = f"{sys.executable} -c 'from mfcd_prep.cli import main; main()'"
@@ -159,3 +159,30 @@ def test_code_that_hangs_beyond_its_limit_is_ended() -> None:
 def test_there_is_no_hard_limit_in_the_process_of_the_user() -> None:
     with hard_limit(0.0):
         assert os.getpid()
+
+
+def processes_of_session(session: int) -> list[str]:
+    """Names of what is running in a session; what has ended but was not waited for is not."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
+            state, _, _, of_session = rest.split()[:4]
+            found += [name] if int(of_session) == session and state != "Z" else []
+    return found
+
+
+def test_workers_end_with_a_run_that_was_killed_while_they_began() -> None:
+    script = (
+        "import os, signal\n"
+        "from mfcd_prep.workers import OnThisMachine\n"
+        "with OnThisMachine(2).pool() as pool:\n"
+        "    pool.submit(print)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], start_new_session=True) as killed:
+        killed.wait()
+    end = time.monotonic() + 60
+    while (left := processes_of_session(killed.pid)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert left == []

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -120,3 +121,19 @@ def test_a_full_disk_is_said_with_the_folder(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(OutputError, match=r"cannot write to .* \(No space left on device\): free some space"):
         Journal(tmp_path).append({"id": "a"})
+
+
+def test_a_later_record_wins_though_another_clock_was_ahead(tmp_path: Path) -> None:
+    ahead = time.time_ns() + 3600 * 10**9
+    (tmp_path / "another-machine.jsonl").write_bytes(line("a", ahead, key="early") + line("b", ahead + 1)[:-5])
+    with Journal(tmp_path) as journal:
+        journal.append({"id": "a", "key": "late"})
+        journal.append({"id": "a", "key": "latest"})
+    with Records(tmp_path) as records:
+        assert (records.find("a") or {})["key"] == "latest"
+
+
+@pytest.mark.parametrize("values", [{"id": 5, "at": 1}, {"id": "a", "at": "x"}, {"id": "a", "at": 10**30}])
+def test_a_record_without_name_or_time_is_none(tmp_path: Path, values: dict[str, object]) -> None:
+    (tmp_path / "1.jsonl").write_text(json.dumps(values) + "\n")
+    assert len(Records(tmp_path)) == 0
