@@ -36,7 +36,10 @@ def this_process() -> str:
 
 
 def _host() -> str:
-    return socket.gethostname().replace(".", "_")
+    """This machine, or the container on it that counts its processes by itself."""
+    numbers = Path("/proc/self/ns/pid")
+    inside = f"-{numbers.stat().st_ino}" if numbers.exists() else ""
+    return socket.gethostname().replace(".", "_") + inside
 
 
 def is_left_over(path: Path, process: str) -> bool:

@@ -72,6 +72,8 @@ def main_of(command: click.Command, interrupted: str = INTERRUPTED) -> Callable[
             status = 2
         except (MfcdError, OSError) as error:
             say(f"error: {error}")
+            if "--json" in sys.argv:
+                print_json({"error": str(error), "exit_status": 2})
             status = 2
         sys.exit(status if isinstance(status, int) else 0)
 

@@ -12,6 +12,7 @@ from mfcd_core.console import progress
 from mfcd_core.errors import DeadlineError, MfcdError, SourceError
 from mfcd_prep.encode_plan import EncodePlan, Entry, journal_folder, plan_videos
 from mfcd_prep.encode_results import EncodeSummary, write_results
+from mfcd_prep.ffmpeg import require_ffmpeg
 from mfcd_prep.jobs import Done, run_tasks
 from mfcd_prep.journal import Journal
 from mfcd_prep.manifest import MANIFEST_NAME, VideoRecord
@@ -19,7 +20,7 @@ from mfcd_prep.part import WHOLE
 from mfcd_prep.process import Deadline
 from mfcd_prep.transcode import EncodeSettings, Transcoder, hash_file
 from mfcd_prep.workers import IN_THIS_PROCESS, hard_limit
-from mfcd_prep.workspace import file_stat, require_own_or_empty, scratch_folder
+from mfcd_prep.workspace import file_stat, require_own_or_empty, scratch_folder, source_stat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +60,7 @@ def encode_videos(  # noqa: PLR0913, one argument an option
     plan = plan_videos(source, encoded, settings, lists, limit=limit, part=part, timeout_seconds=timeout_seconds)
     require_own_or_empty(encoded)
     if plan.todo.any():
+        require_ffmpeg()
         (encoded / MANIFEST_NAME).unlink(missing_ok=True)  # it speaks of files that are about to change
     with scratch_folder(encoded) as scratch:
         transcoder = Transcoder(plan.catalog.root, encoded, scratch, settings, timeout_seconds)
@@ -86,7 +88,7 @@ class EncodeWorker:
         """
         source = self.transcoder.root / todo.video.path
         target = self.transcoder.encoded / f"{todo.video.id}.mp4"
-        input_now = file_stat(source)
+        input_now = source_stat(source)
         if input_now is None:
             self._require_source()
             raise FileNotFoundError(f"{todo.video.path} is gone: was it moved?")
@@ -101,7 +103,7 @@ class EncodeWorker:
         except DeadlineError as error:
             video = todo.video
             record = VideoRecord(video.id, video.path, video.label, reason=str(error), problem="timeout")
-        if file_stat(source) != input_now:
+        if source_stat(source) != input_now:
             self._require_source()
             raise MfcdError(f"{todo.video.path} changed or went away while it was read: run again")
         if record.status != "ok":

@@ -119,6 +119,8 @@ def _show_plan(plan: EncodePlan, *, as_json: bool) -> int:
     list_pairs("would encode", first)
     if plan.todo.sum() > len(first):
         say(f"would encode: {int(plan.todo.sum()) - len(first)} more: --json lists them")
+    list_pairs("in a list, but not in SOURCE", [(entry, "left out") for entry in plan.catalog.unmatched])
+    say_counts({f"left out: {reason}": number for reason, number in sorted(plan.catalog.ignored.items())})
     list_pairs("its source is gone, --prune would remove it", [(video_id, "output") for video_id in plan.vanished])
     return 0
 

@@ -14,10 +14,11 @@ import xxhash
 
 from mfcd_core.catalog import read_catalog
 from mfcd_core.errors import UsageError
+from mfcd_prep.failures import FAILURES_NAME
 from mfcd_prep.journal import Records, hash_id
-from mfcd_prep.manifest import VideoRecord
+from mfcd_prep.manifest import MANIFEST_NAME, VideoRecord
 from mfcd_prep.part import WHOLE
-from mfcd_prep.workspace import file_stat, own_folder, parse_stat
+from mfcd_prep.workspace import file_stat, own_folder, parse_stat, source_stat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -194,9 +195,12 @@ def plan_videos(
     if encoded.resolve().is_relative_to(catalog.root):
         raise UsageError(f"{encoded} lies in {source}, whose videos are read: give a folder outside of it")
     if not catalog.videos:
+        listed = f", first {catalog.unmatched[0]!r}" if catalog.unmatched else ""
         raise UsageError(
-            f"{source} has no videos (left out: {dict(catalog.ignored) or 'nothing'}): expected class/video.mp4"
+            f"{source} has no videos (left out: {dict(catalog.ignored) or 'nothing'}; entries of lists without a file: "
+            f"{len(catalog.unmatched)}{listed}): expected class/video.mp4"
         )
+    _require_free_names(catalog)
     digest = settings_digest(settings)
     hashes = np.fromiter((hash_id(video.id) for video in catalog.videos), np.uint64, len(catalog.videos))
     wanted = np.arange(len(hashes)) < (len(hashes) if limit is None else limit)
@@ -205,6 +209,14 @@ def plan_videos(
         whys = _whys(catalog, encoded, records, digest, timeout_seconds)
         vanished = tuple(sorted(_iter_vanished(catalog.root, encoded, records, hashes)))
     return EncodePlan(catalog, encoded, digest, timeout_seconds, whys, wanted, mine, vanished)
+
+
+def _require_free_names(catalog: Catalog) -> None:
+    for name in (MANIFEST_NAME, FAILURES_NAME):
+        if any(video.id.partition("/")[0] == name for video in catalog.videos):
+            raise UsageError(
+                f"{catalog.root / name} is a folder of videos, but encode writes {name}: rename the folder"
+            )
 
 
 def _whys(
@@ -223,7 +235,7 @@ def _whys(
 
 
 def _stats(catalog: Catalog, encoded: Path, video: Video) -> tuple[FileStat | None, FileStat | None]:
-    return file_stat(catalog.root / video.path), file_stat(encoded / f"{video.id}.mp4")
+    return source_stat(catalog.root / video.path), file_stat(encoded / f"{video.id}.mp4")
 
 
 def _iter_vanished(root: Path, encoded: Path, records: Records, hashes: NDArray[np.uint64]) -> Iterator[str]:

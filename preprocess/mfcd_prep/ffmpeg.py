@@ -139,6 +139,13 @@ def ffmpeg_version(binary: str) -> str:
     return said.stdout.removeprefix("ffmpeg version ").partition(" ")[0]
 
 
+def require_ffmpeg() -> None:
+    """Raise MfcdError where the program does not even say its version: every video would fail with it."""
+    binary = ffmpeg_binary()
+    if not ffmpeg_version(binary):
+        raise MfcdError(f"{binary} does not run as ffmpeg: unset or correct MFCD_FFMPEG, and run mfcd-prep doctor")
+
+
 def encode(command: EncodeCommand, deadline: Deadline = NO_DEADLINE) -> FfmpegResult:
     """Run `command`.
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mfcd_core.atomic import remove_left_over
 from mfcd_core.errors import OutputError
 from mfcd_core.store.index import INDEX
 from mfcd_prep.shards import waiting_path
@@ -64,7 +63,6 @@ def _put(source: Path, target: Path, record: ShardRecord) -> None:
 def remove_strays(store: Path, names: set[str]) -> None:
     """Remove shards that the index does not name, and what a killed run left."""
     shutil.rmtree(waiting_path(store, "").parent, ignore_errors=True)
-    remove_left_over(store)
     for path in store.glob("shard-*.h5"):
         if path.name not in names:
             path.unlink(missing_ok=True)

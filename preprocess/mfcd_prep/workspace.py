@@ -6,9 +6,10 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from mfcd_core.atomic import is_left_over, this_process
+from mfcd_core.atomic import is_left_over, remove_left_over, this_process
 from mfcd_core.catalog import OWN_FOLDER
 from mfcd_core.errors import UsageError
+from mfcd_prep.output import output_faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,10 +17,14 @@ if TYPE_CHECKING:
 
 
 class FileStat(NamedTuple):
-    """What tells, without reading it, that a file is likely the one that was seen before."""
+    """What tells, without reading it, that a file is likely the one that was seen before.
+
+    ctime_ns: of sources alone, where a new name matters not; it tells of bytes that were changed under an old time.
+    """
 
     bytes: int
     mtime_ns: int
+    ctime_ns: int = 0
 
 
 def file_stat(path: Path) -> FileStat | None:
@@ -28,6 +33,14 @@ def file_stat(path: Path) -> FileStat | None:
         return None
     stat = path.stat()
     return FileStat(stat.st_size, stat.st_mtime_ns)
+
+
+def source_stat(path: Path) -> FileStat | None:
+    """As `file_stat`, with the time of the last change of anything about the file."""
+    if not path.is_file():
+        return None
+    stat = path.stat()
+    return FileStat(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def parse_stat(values: Sequence[int] | None) -> FileStat | None:
@@ -50,12 +63,15 @@ def require_own_or_empty(output: Path) -> None:
 def scratch_folder(output: Path) -> Iterator[Path]:
     """A folder for unfinished files of this process; those of dead processes are removed."""
     parent = own_folder(output) / "tmp"
-    parent.mkdir(parents=True, exist_ok=True)
+    with output_faults(output):
+        parent.mkdir(parents=True, exist_ok=True)
+        remove_left_over(output)
     for folder in parent.iterdir():
         if is_left_over(folder, folder.name):
             shutil.rmtree(folder, ignore_errors=True)
     scratch = parent / this_process()
-    scratch.mkdir(exist_ok=True)
+    with output_faults(output):
+        scratch.mkdir(exist_ok=True)
     try:
         yield scratch
     finally:

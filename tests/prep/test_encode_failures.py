@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tiny_videos import cut_frames, grey_frames, write_video
 
-from mfcd_core.errors import UsageError
+from mfcd_core.errors import MfcdError, UsageError
 from mfcd_prep.encode import encode_videos
 from mfcd_prep.encode_plan import journal_folder
 from mfcd_prep.ffmpeg import ffmpeg_binary
@@ -154,7 +156,7 @@ def fake_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 def test_a_killed_endless_or_broken_ffmpeg_is_tried_again_by_the_next_run(
     source: Path, tmp_path: Path, fake_ffmpeg: Path, does: str, reason: str
 ) -> None:
-    fake_ffmpeg.write_text(f"#!/bin/sh\n[ $1 = -version ] || {{ {does}; }}\n")
+    fake_ffmpeg.write_text(f"#!/bin/sh\n[ $1 = -version ] && echo ffmpeg version 0 || {{ {does}; }}\n")
     start = time.monotonic()
     summary = encode_videos(source, tmp_path / "e", SMALL, limit=1, timeout_seconds=0.5)
     assert time.monotonic() - start < 10
@@ -215,7 +217,8 @@ def test_what_a_disk_does_not_give_is_no_damage_of_the_file(
         for n, number in enumerate(num_read)
     )
     fake_ffmpeg.write_text(
-        f"#!/bin/bash\n[ $1 = -version ] && exit\nn=$(cat {tmp_path}/n || echo 0); echo 1 > {tmp_path}/n\n"
+        f"#!/bin/bash\n[ $1 = -version ] && echo ffmpeg version 0 && exit\n"
+        f"n=$(cat {tmp_path}/n || echo 0); echo 1 > {tmp_path}/n\n"
         f"case $n in\n{runs}esac\n"
         f'exec "{real_binary()}" "${{@/"{path}"/"$seen"}}"\n'
     )
@@ -235,3 +238,38 @@ def test_an_encoder_that_leaves_the_grid_is_caught(source: Path, tmp_path: Path,
     summary = encode_videos(source, tmp_path / "e", SMALL, limit=1)
     assert "frame 5 is I, expected P on a grid of 12" in summary.failures[0].reason
     assert list((tmp_path / "e").rglob("*.mp4")) == []
+
+
+def test_a_program_that_is_no_ffmpeg_is_refused_before_any_video(
+    source: Path, tmp_path: Path, fake_ffmpeg: Path
+) -> None:
+    fake_ffmpeg.write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(
+        MfcdError, match="does not run as ffmpeg: unset or correct MFCD_FFMPEG, and run mfcd-prep doctor"
+    ):
+        encode_videos(source, tmp_path / "e", SMALL)
+    assert not list(tmp_path.glob("e/**/*.jsonl"))
+
+
+@pytest.mark.parametrize("name", ["manifest.jsonl", "failures.csv"])
+def test_a_class_with_the_name_of_a_file_of_ours_is_refused(tmp_path: Path, name: str) -> None:
+    write_video(tmp_path / "s" / name / "a.mp4", grey_frames(12))
+    with pytest.raises(UsageError, match="is a folder of videos, but encode writes .*: rename the folder"):
+        encode_videos(tmp_path / "s", tmp_path / "e", SMALL)
+
+
+def test_an_error_is_json_too_where_json_was_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command("encode", tmp_path / "none", tmp_path / "e", "--json") == 2
+    said = json.loads(capsys.readouterr().out)
+    assert said["exit_status"] == 2
+    assert "none is not a folder" in said["error"]
+
+
+def test_what_a_kill_left_beside_the_manifest_goes_at_the_next_start(source: Path, tmp_path: Path) -> None:
+    encode_videos(source, tmp_path / "e", SMALL)
+    ended = subprocess.run([sys.executable, "-c", "from mfcd_core.atomic import this_process; print(this_process())"],
+                           capture_output=True, check=True, text=True)  # fmt: skip
+    left = tmp_path / "e" / f".manifest.jsonl.0123abcd.{ended.stdout.strip()}.part"
+    left.write_text("half")
+    encode_videos(source, tmp_path / "e", SMALL)
+    assert not left.exists()

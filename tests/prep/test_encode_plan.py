@@ -21,7 +21,7 @@ from mfcd_prep.journal import Journal
 from mfcd_prep.manifest import VideoRecord
 from mfcd_prep.part import WHOLE, Part
 from mfcd_prep.transcode import EncodeSettings
-from mfcd_prep.workspace import file_stat
+from mfcd_prep.workspace import file_stat, source_stat
 
 if TYPE_CHECKING:
     from mfcd_prep.encode_plan import EncodePlan
@@ -35,7 +35,7 @@ def entry_now(plan: EncodePlan, video_id: str, status: str, *, retry: bool = Fal
     """What a run would record now."""
     record = VideoRecord(video_id, f"{video_id}.mp4", video_id.partition("/")[0], status=status)
     output = file_stat(plan.encoded / f"{video_id}.mp4") if status == "ok" else None
-    return Entry(plan.settings, "", file_stat(plan.catalog.root / f"{video_id}.mp4"), output, record, None, retry)
+    return Entry(plan.settings, "", source_stat(plan.catalog.root / f"{video_id}.mp4"), output, record, None, retry)
 
 
 class Histories(RuleBasedStateMachine):

@@ -120,8 +120,9 @@ def test_an_unfinished_run_leaves_no_manifest(source: Path, tmp_path: Path, monk
 
 
 def test_stale_unfinished_files_are_removed_at_the_start(source: Path, tmp_path: Path) -> None:
-    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    stale = tmp_path / "e" / ".mfcd" / "tmp" / f"{os.uname().nodename}-{int(ended.stdout)}"
+    say = "from mfcd_core.atomic import this_process; print(this_process())"
+    ended = subprocess.run([sys.executable, "-c", say], capture_output=True, check=True, text=True)
+    stale = tmp_path / "e" / ".mfcd" / "tmp" / ended.stdout.strip()
     stale.mkdir(parents=True)
     (stale / "half.mp4").write_bytes(b"half")
     encode_videos(source, tmp_path / "e", SMALL, limit=1)
@@ -188,3 +189,13 @@ def test_strict_fails_a_damaged_video_and_encodes_nothing_again(tmp_path: Path, 
     assert record.status == "failed"
     assert "--strict" in (record.reason or "")
     assert encode_one(tmp_path / "s")[0].status == "ok"
+
+
+def test_bytes_that_changed_under_an_old_time_are_seen(source: Path, tmp_path: Path) -> None:
+    encode_videos(source, tmp_path / "e", SMALL)
+    video = source / "run" / "1.avi"
+    before, stat = video.read_bytes(), video.stat()
+    video.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    os.utime(video, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    plan = plan_videos(source, tmp_path / "e", SMALL)
+    assert [(todo.video.id, todo.why) for todo in plan.iter_todo()] == [("run/1", "input changed")]

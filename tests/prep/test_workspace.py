@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mfcd_core.atomic import FOREIGN_SECONDS
+from mfcd_core.atomic import FOREIGN_SECONDS, this_process
 from mfcd_prep.workspace import FileStat, file_stat, own_folder, scratch_folder
 
 if TYPE_CHECKING:
@@ -39,6 +38,11 @@ def test_scratch_goes_where_the_work_fails(tmp_path: Path) -> None:
     assert not scratch.exists()
 
 
+def a_process(number: int) -> str:
+    """As `this_process` names one of this machine."""
+    return f"{this_process().rpartition('-')[0]}-{number}"
+
+
 def left_by(tmp_path: Path, name: str) -> Path:
     folder = own_folder(tmp_path) / "tmp" / name
     folder.mkdir(parents=True)
@@ -49,8 +53,8 @@ def left_by(tmp_path: Path, name: str) -> Path:
 def test_what_a_dead_process_left_goes(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
-    dead = left_by(tmp_path, f"{socket.gethostname()}-{process.pid}")
-    before = left_by(tmp_path, f"{socket.gethostname()}-{os.getpid()}")  # of an older process with our number
+    dead = left_by(tmp_path, a_process(process.pid))
+    before = left_by(tmp_path, this_process())  # of an older process with our number
     with scratch_folder(tmp_path) as scratch:
         assert not dead.exists()
         assert scratch == before
@@ -59,7 +63,7 @@ def test_what_a_dead_process_left_goes(tmp_path: Path) -> None:
 
 def test_what_a_living_process_has_stays(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        alive = left_by(tmp_path, f"{socket.gethostname()}-{process.pid}")
+        alive = left_by(tmp_path, a_process(process.pid))
         with scratch_folder(tmp_path):
             assert (alive / "part").exists()
         process.communicate(b"\n")
