@@ -254,7 +254,7 @@ def test_a_program_that_is_no_ffmpeg_is_refused_before_any_video(
 @pytest.mark.parametrize("name", ["manifest.jsonl", "failures.csv"])
 def test_a_class_with_the_name_of_a_file_of_ours_is_refused(tmp_path: Path, name: str) -> None:
     write_video(tmp_path / "s" / name / "a.mp4", grey_frames(12))
-    with pytest.raises(UsageError, match="is a folder of videos, but encode writes .*: rename the folder"):
+    with pytest.raises(UsageError, match=r"is a folder of videos, but encode writes .*: rename the folder"):
         encode_videos(tmp_path / "s", tmp_path / "e", SMALL)
 
 
