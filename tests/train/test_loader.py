@@ -95,13 +95,13 @@ def test_a_later_start_goes_on_exactly(store: Store, draws: Draws, start: int) -
 
 def test_motion_is_not_read_where_nobody_needs_it(store: Store, draws: Draws, monkeypatch: pytest.MonkeyPatch) -> None:
     num_bytes = []
-    pread = os.pread
+    preadv = os.preadv
 
-    def counting(descriptor: int, size: int, offset: int) -> bytes:
-        num_bytes.append(size)
-        return pread(descriptor, size, offset)
+    def counting(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        num_bytes.append(sum(map(len, buffers)))
+        return preadv(descriptor, buffers, offset)
 
-    monkeypatch.setattr(os, "pread", counting)
+    monkeypatch.setattr(os, "preadv", counting)
     batches = read(store, draws, with_motion=False)
     sizes = store.places["sizes"][draws.gop]
     assert sum(num_bytes) == sizes[:, :-1].sum() < sizes.sum()
