@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -109,6 +109,7 @@ class _Reading:
 
 
 def _finish(batch: Batch, futures: list[Future[None]], on_bad_gop: str) -> Batch:
+    wait(futures)  # wakes up once, not once a GOP
     errors = [future.exception() for future in futures]
     bad = [error for error in errors if error is not None]
     if not bad:
