@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 import numpy as np
 import zstandard
@@ -15,18 +11,18 @@ import zstandard
 from mfcd_core.errors import ChecksumError, StoreError, UsageError
 from mfcd_core.gop import Gop, signed_motion
 from mfcd_core.planes import PIXEL_FORMATS
+from mfcd_core.store.files import ShardFiles
 from mfcd_core.store.index import GOPS, file_checksum, gop_place_dtype, read_checksums, read_index
 from mfcd_core.store.packing import add_up, unpack_gop
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from mfcd_core.store.index import Videos
     from mfcd_core.store.settings import StoreSettings
-
-MAX_OPEN_FILES = 128
 
 
 class Store:
@@ -49,7 +45,7 @@ class Store:
         self.checksum = index.checksum
         self._arrays = self.settings.stored_arrays()
         self.places: NDArray[Any] = self._map_places()
-        self._state = _ProcessState()
+        self._files = ShardFiles(self.path)
 
     def _map_places(self) -> NDArray[Any]:
         path = self.path / GOPS
@@ -107,7 +103,9 @@ class Store:
         """Read row `row` of gops.npy into `arrays`, made by `StoredArray.empty`, by their names.
 
         Digits stay as stored: `unpack` undoes those of a whole batch. Motion comes in plain values.
-        Arrays that are left out at the end of a GOP (motion lies last) are not even read. Releases the GIL.
+        Arrays that are left out at the end of a GOP (motion lies last) are not even read. Releases the GIL. What may
+        pass is tried again (see `ShardFiles.read`). Raises StoreError, or ChecksumError for damage, with shard, video
+        and GOP.
         """
         place = self.places[row]
         wanted = [(array.name in arrays) for array in self._arrays]
@@ -125,17 +123,16 @@ class Store:
 
     def _read_bytes(self, row: int, shard: int, offset: int, num_bytes: int) -> memoryview:
         try:
-            file = self._state.open_file(self.path / self.shards[shard].name)
-            stored = os.pread(file.descriptor, num_bytes, offset)
+            stored = self._files.read(self.shards[shard].name, offset, num_bytes)
         except OSError as error:
             raise StoreError(f"{self._where(row)}: cannot be read ({error}); check the file system") from error
         if len(stored) != num_bytes:
             raise ChecksumError(f"{self._where(row)}: {len(stored)} bytes, expected {num_bytes}; run mfcd-prep verify")
-        return memoryview(stored)
+        return stored
 
     def _decompress(self, row: int, name: str, frame: memoryview, out: NDArray[Any]) -> None:
         try:
-            with self._state.decompressor().stream_reader(frame) as source:
+            with self._files.decompressor().stream_reader(frame) as source:
                 num_bytes = source.readinto(out.data.cast("B"))
                 whole = num_bytes == out.nbytes and source.read(1) == b""
         except zstandard.ZstdError as error:
@@ -148,56 +145,3 @@ class Store:
         gop_index = row - int(self.videos.first_gop[video])
         shard = self.shards[int(self.places[row]["shard"])].name
         return f"{self.path / shard}: GOP {gop_index} of {str(self.videos.ids[video])!r}"
-
-
-class _OpenFile:
-    """A descriptor that closes itself when the last reader lets go of it."""
-
-    def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def __del__(self) -> None:
-        if hasattr(self, "descriptor"):
-            os.close(self.descriptor)
-
-
-class _ProcessState:
-    """Open shards and zstd contexts of one process; begun anew after a fork."""
-
-    def __init__(self) -> None:
-        self.begin()
-        _STATES.add(self)
-
-    def begin(self) -> None:
-        """Start with nothing: of a forked child's memory, another thread may have been halfway through."""
-        self._lock = threading.Lock()
-        self._files: OrderedDict[Path, _OpenFile] = OrderedDict()
-        self._local = threading.local()
-
-    def open_file(self, path: Path) -> _OpenFile:
-        """The open file of `path`, kept while it is among the last used."""
-        with self._lock:
-            if path not in self._files:
-                self._files[path] = _OpenFile(path)
-                if len(self._files) > MAX_OPEN_FILES:
-                    self._files.popitem(last=False)
-            self._files.move_to_end(path)
-            return self._files[path]
-
-    def decompressor(self) -> zstandard.ZstdDecompressor:
-        """The zstd context of this thread."""
-        if not hasattr(self._local, "decompressor"):
-            self._local.decompressor = zstandard.ZstdDecompressor()
-        found: zstandard.ZstdDecompressor = self._local.decompressor
-        return found
-
-
-_STATES: WeakSet[_ProcessState] = WeakSet()
-
-
-def _begin_anew() -> None:
-    for state in _STATES:
-        state.begin()
-
-
-os.register_at_fork(after_in_child=_begin_anew)

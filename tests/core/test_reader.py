@@ -186,7 +186,7 @@ def open_links() -> Iterator[Path]:
 
 
 def test_no_more_files_stay_open_than_the_limit(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mfcd_core.store.reader.MAX_OPEN_FILES", 2)
+    monkeypatch.setattr("mfcd_core.store.files.MAX_OPEN_FILES", 2)
 
     def num_open() -> int:
         return sum(link.parent == store_folder and link.suffix == ".h5" for link in open_links())
@@ -205,7 +205,7 @@ def test_threads_share_a_store(
     store_folder: Path, videos: VideosOfStore, monkeypatch: pytest.MonkeyPatch, max_open_files: int
 ) -> None:
     """Eight threads, with a limit that closes files under each other."""
-    monkeypatch.setattr("mfcd_core.store.reader.MAX_OPEN_FILES", max_open_files)
+    monkeypatch.setattr("mfcd_core.store.files.MAX_OPEN_FILES", max_open_files)
     store = Store(store_folder)
     gops = [(video_id, n) for video_id in videos for n in range(len(videos[video_id]))]
 

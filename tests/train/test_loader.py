@@ -13,7 +13,7 @@ import pytest
 import torch
 from synthetic import random_gop, write_store
 
-from mfcd_core.errors import ChecksumError
+from mfcd_core.errors import ChecksumError, StoreError
 from mfcd_core.store import Store
 from mfcd_core.store.packing import unpack_gop
 from mfcd_core.store.settings import StoreSettings
@@ -95,13 +95,13 @@ def test_a_later_start_goes_on_exactly(store: Store, draws: Draws, start: int) -
 
 def test_motion_is_not_read_where_nobody_needs_it(store: Store, draws: Draws, monkeypatch: pytest.MonkeyPatch) -> None:
     num_bytes = []
-    pread = os.pread
+    preadv = os.preadv
 
-    def counting(descriptor: int, size: int, offset: int) -> bytes:
-        num_bytes.append(size)
-        return pread(descriptor, size, offset)
+    def counting(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        num_bytes.append(sum(map(len, buffers)))
+        return preadv(descriptor, buffers, offset)
 
-    monkeypatch.setattr(os, "pread", counting)
+    monkeypatch.setattr(os, "preadv", counting)
     batches = read(store, draws, with_motion=False)
     sizes = store.places["sizes"][draws.gop]
     assert sum(num_bytes) == sizes[:, :-1].sum() < sizes.sum()
@@ -146,6 +146,56 @@ def test_damage_is_named_by_shard_video_and_gop(store: Store, draws: Draws, tmp_
     assert loader_threads() == []
     with pytest.raises(StopIteration):
         next(batches)
+
+
+def test_a_bad_gop_is_left_out_by_switch_alone(
+    store: Store, draws: Draws, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its batch has one sample less, the others are as they were, and what is missing is said."""
+    bad = 9  # the second of the third batch
+    damaged = damaged_copy(store, tmp_path / "store", int(draws.gop[bad]), chunk=2)
+    batches = list(iter_batches(damaged, draws, BATCH_SIZE, with_motion=True, num_threads=2, on_bad_gop="skip"))
+    expected = read(store, draws)
+    assert [batch.num_skipped for batch in batches] == [0, 0, 1, 0, 0, 0]
+    third, rest = batches.pop(2), expected.pop(2)
+    assert all(map(is_same, batches, expected))
+    kept = [0, 2, 3]
+    assert third.labels.tolist() == rest.labels[kept].tolist()
+    assert third.draws.gop.tolist() == rest.draws.gop[kept].tolist()
+    assert third.draws.top.tolist() == rest.draws.top[kept].tolist()
+    assert all(torch.equal(plane, rest.planes[name][kept]) for name, plane in third.planes.items())
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("warning: skipped a GOP") == 1
+    assert f"of '{store.videos.ids[draws.video[bad]]}': residual/luma is damaged" in said
+
+
+def test_a_batch_of_which_nothing_is_left_stops_in_any_case(store: Store, draws: Draws, tmp_path: Path) -> None:
+    shutil.copytree(store.path, tmp_path / "store")
+    batches = iter_batches(
+        Store(tmp_path / "store"), draws, BATCH_SIZE, with_motion=True, num_threads=2, on_bad_gop="skip"
+    )
+    for path in (tmp_path / "store").glob("*.h5"):
+        path.unlink()
+    with pytest.raises(StoreError, match="cannot be read"):
+        next(batches)
+
+
+def test_memory_is_used_again_once_nobody_holds_it(store: Store, draws: Draws) -> None:
+    """A loop that keeps one batch needs as many buffers as are ahead, and its own."""
+    places = set()
+    many = Draws(**{f.name: np.tile(getattr(draws, f.name), 20) for f in fields(Draws)})
+    for batch in iter_batches(store, many, BATCH_SIZE, with_motion=True, num_threads=2):
+        places.add(batch.planes["motion"].data_ptr())
+    assert len(places) <= PREFETCH + 2
+
+
+def test_a_part_of_a_batch_that_is_kept_keeps_its_values(store: Store, draws: Draws) -> None:
+    many = Draws(**{f.name: np.tile(getattr(draws, f.name), 5) for f in fields(Draws)})
+    kept, expected = [], []
+    for batch in iter_batches(store, many, BATCH_SIZE, with_motion=True, num_threads=2):
+        kept.append(batch.planes["motion"][0].numpy()[:1])
+        expected.append(kept[-1].copy())
+    assert all(map(np.array_equal, kept, expected))
 
 
 def test_damaged_motion_harms_only_those_who_read_it(store: Store, draws: Draws, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
-from training import interrupt_at_step, is_same, measured, train, weights_of
+from training import interrupt_at_step, is_same, last_line, measured, train, weights_of
 
 
 @pytest.fixture
@@ -210,3 +211,24 @@ def test_random_weights_come_from_the_seed_alone(
     first = start("a", 3)
     assert is_same(first, start("b", 3))
     assert not is_same(first, start("c", 4))
+
+
+def test_a_bad_gop_stops_training_unless_told_otherwise(tiny_store: Path, teacher_recipe: Path, tmp_path: Path) -> None:
+    """The video of a single GOP loses a bit of it: every epoch draws that one."""
+    folder = shutil.copytree(tiny_store, tmp_path / "store")
+    store = Store(folder)
+    video = store.videos.row_of("down/1")
+    place = store.places[store.videos.first_gop[video]]
+    with (folder / store.shard_of(video)).open("r+b") as file:
+        file.seek(int(place["offset"]) + int(place["sizes"][0]) - 1)  # the checksum's last byte
+        last = file.read(1)[0]
+        file.seek(-1, 1)
+        file.write(bytes([last ^ 1]))
+    stopped = train(folder, teacher_recipe, tmp_path / "one")
+    assert stopped.status == 2
+    assert "GOP 0 of 'down/1': iframe/luma is damaged" in last_line(stopped)
+    arguments = ("--set", "run.on_bad_gop=skip", "--set", "optim.epochs=2")
+    done = train(folder, teacher_recipe, tmp_path / "other", *arguments)
+    assert done.status == 0
+    assert done.err.count("warning: skipped a GOP") == 2
+    assert "warning: epoch 2: 1 GOPs could not be read and were left out" in done.err

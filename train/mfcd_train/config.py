@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.errors import UsageError
+from mfcd_train.loader import ON_BAD_GOP
 from mfcd_train.losses import HINT_REDUCTIONS, SOFT_DIRECTIONS
 from mfcd_train.optimizers import OPTIMIZERS
 from mfcd_train.schedule import SCHEDULES, warmup_factor
@@ -100,7 +101,8 @@ class RunRecipe:
 
     precision: str = key("32-true", "arithmetic", one_of=PRECISIONS)
     num_threads: int = key(0, "torch threads on a CPU; 0: one a core", 0)
-    loader_threads: int = key(2, "threads that read and decompress", 1)
+    loader_threads: int = key(2, "threads that read and decompress; more than cores do not help", 1)
+    on_bad_gop: str = key("stop", "what to do about a GOP that cannot be read in training", one_of=ON_BAD_GOP)
     validate_every: int = key(1, "epochs between validations; the last one always", 1)
     checkpoint_seconds: float = key(300.0, "seconds between checkpoints within an epoch; 0: after every step")
 

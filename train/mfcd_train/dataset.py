@@ -37,7 +37,7 @@ class Draws:
     def __len__(self) -> int:
         return len(self.video)
 
-    def __getitem__(self, rows: slice) -> Draws:
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Draws:
         return Draws(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
 

@@ -10,6 +10,7 @@ import torch
 
 from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.console import progress as show_progress
+from mfcd_core.console import warn
 from mfcd_core.errors import MfcdError
 from mfcd_train.assemble import build_assembler
 from mfcd_train.checkpoint import Progress, save_checkpoint
@@ -81,21 +82,25 @@ class Trainer:
         return int(self.run.facts["seed"])
 
     def _train_epoch(self, draws: Draws, progress: Progress, advance: Advance) -> Progress:
-        saved = time.monotonic()
+        saved, num_skipped = time.monotonic(), 0
         batch_size = self.recipe.data.batch_size
         num_batches = max(len(draws) // batch_size, 1)  # an incomplete one is left out, unless it is all there is
         for batch, waited_seconds in _timed(self._batches(draws[: num_batches * batch_size], progress.batch)):
             start = time.monotonic()
             record = self._train_step(batch, progress, num_batches)
             progress = replace(progress, batch=progress.batch + 1, step=progress.step + 1)
+            num_skipped += batch.num_skipped
             if progress.step % LOG_EVERY_STEPS == 0:
                 seconds = time.monotonic() - start + waited_seconds
                 record |= {"clips_per_second": len(batch.labels) / seconds, "data_wait": waited_seconds / seconds}
+                record |= {"skipped_gops": num_skipped} if num_skipped else {}
                 self.run.append({"step": progress.step, "epoch": progress.epoch, **_numbers(record)})
             advance(1 / num_batches, f"loss {float(record['loss/total']):.3f}")
             if time.monotonic() - saved > self.recipe.run.checkpoint_seconds:
                 self._save(progress)
                 saved = time.monotonic()
+        if num_skipped:
+            warn(f"epoch {progress.epoch + 1}: {num_skipped} GOPs could not be read and were left out")
         return progress
 
     def _batches(self, draws: Draws, first: int) -> Iterator[Batch]:
@@ -108,6 +113,7 @@ class Trainer:
             with_motion=with_motion,
             num_threads=recipe.run.loader_threads,
             start=first,
+            on_bad_gop=recipe.run.on_bad_gop,
         )
 
     @property

@@ -1,0 +1,117 @@
+"""Open shards and zstd contexts of one process; reads that ride out a file system's short troubles (DESIGN 5)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+import zstandard
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_OPEN_FILES = 128
+TRANSIENT = frozenset({errno.EIO, errno.ESTALE, errno.EINTR, errno.EAGAIN, errno.ETIMEDOUT})
+WAIT_SECONDS = (0.05, 0.2, 0.8, 3.2)  # before each further try
+
+
+class _OpenFile:
+    """A descriptor that closes itself when the last reader lets go of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
+class ShardFiles:
+    """Shards of one folder, the last used ones open, read-only and without locks; begun anew after a fork.
+
+    A file that is replaced by a rename goes on being read as it was, for as long as it stays open.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.begin()
+        _ALL.add(self)
+
+    def begin(self) -> None:
+        """Start with nothing: of a forked child's memory, another thread may have been halfway through."""
+        self._lock = threading.Lock()
+        self._files: OrderedDict[str, _OpenFile] = OrderedDict()
+        self._local = _ThreadState()
+
+    def read(self, name: str, offset: int, num_bytes: int) -> memoryview:
+        """Bytes of a shard, fewer only where it ends; they last until this thread's next call.
+
+        What may pass (TRANSIENT) is tried again after each of WAIT_SECONDS, a stale file after being opened anew.
+        Raises OSError for the rest.
+        """
+        buffer = self._local.room(num_bytes)
+        for wait_seconds in (*WAIT_SECONDS, None):
+            try:
+                file = self._open(name)  # held until it is read: another thread may push it out
+                return _fill(file.descriptor, buffer, offset)
+            except OSError as error:
+                if wait_seconds is None or error.errno not in TRANSIENT:
+                    raise
+                if error.errno == errno.ESTALE:
+                    self._forget(name)
+                time.sleep(wait_seconds)
+        raise AssertionError("the last try returns or raises")
+
+    def decompressor(self) -> zstandard.ZstdDecompressor:
+        """The zstd context of this thread."""
+        return self._local.decompressor
+
+    def _open(self, name: str) -> _OpenFile:
+        with self._lock:
+            if name not in self._files:
+                self._files[name] = _OpenFile(self._folder / name)
+                if len(self._files) > MAX_OPEN_FILES:
+                    self._files.popitem(last=False)
+            self._files.move_to_end(name)
+            return self._files[name]
+
+    def _forget(self, name: str) -> None:
+        with self._lock:
+            self._files.pop(name, None)
+
+
+class _ThreadState(threading.local):
+    """What each thread has of its own: a zstd context, and a buffer as large as its largest read."""
+
+    def __init__(self) -> None:
+        self.decompressor = zstandard.ZstdDecompressor()
+        self._buffer = bytearray()
+
+    def room(self, num_bytes: int) -> memoryview:
+        if len(self._buffer) < num_bytes:
+            self._buffer = bytearray(num_bytes)
+        return memoryview(self._buffer)[:num_bytes]
+
+
+def _fill(descriptor: int, buffer: memoryview, offset: int) -> memoryview:
+    """Read until `buffer` is full or the file ends; a read that stops early is followed by another."""
+    num_bytes = 0
+    while num_bytes < len(buffer) and (more := os.preadv(descriptor, [buffer[num_bytes:]], offset + num_bytes)):
+        num_bytes += more
+    return buffer[:num_bytes]
+
+
+_ALL: WeakSet[ShardFiles] = WeakSet()
+
+
+def _begin_anew() -> None:
+    for files in _ALL:
+        files.begin()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
