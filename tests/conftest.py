@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as for a job that a shell put into the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("mfcd", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("mfcd")
