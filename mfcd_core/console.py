@@ -98,11 +98,14 @@ def _bar(description: str, total: float, unit: str) -> Iterator[Advance]:
         TextColumn("{task.fields[note]}"),
     ]
     with Progress(*columns, console=STDERR) as bar:
-        task = bar.add_task(description, total=total, note="", rate="")
+        task = bar.add_task(description, total=total, rate="", note="")
+        start, done = time.monotonic(), 0.0
 
         def advance(amount: float = 1, note: str = "") -> None:
-            speed = bar.tasks[0].speed  # of the last half minute
-            bar.update(task, advance=amount, note=note, rate=f"{speed:.1f} {unit}/s" if speed else "")
+            nonlocal done
+            done += amount
+            rate = done / max(time.monotonic() - start, 1e-9)
+            bar.update(task, advance=amount, rate=f"{rate:.1f} {unit}/s", note=note)
 
         yield advance
 
