@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as for a job that a shell put into the background
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) == signal.SIG_IGN:  # as for a job in the background, or under nohup
+        signal.signal(number, handler)
 
 settings.register_profile("mfcd", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("mfcd")
