@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from mfcd_core.console import progress
-from mfcd_core.errors import DeadlineError, MfcdError, SourceError
+from mfcd_core.errors import DeadlineError, MfcdError
 from mfcd_prep.encode_plan import EncodePlan, Entry, journal_folder, plan_videos
 from mfcd_prep.encode_results import EncodeSummary, write_results
 from mfcd_prep.ffmpeg import require_ffmpeg
 from mfcd_prep.jobs import Done, run_tasks
 from mfcd_prep.journal import Journal
 from mfcd_prep.manifest import MANIFEST_NAME, VideoRecord
+from mfcd_prep.output import output_faults
 from mfcd_prep.part import WHOLE
 from mfcd_prep.process import Deadline
 from mfcd_prep.transcode import EncodeSettings, Transcoder, hash_file
 from mfcd_prep.workers import IN_THIS_PROCESS, hard_limit
-from mfcd_prep.workspace import file_stat, require_own_or_empty, scratch_folder, source_stat
+from mfcd_prep.workspace import file_stat, require_own_or_empty, require_present, scratch_folder, source_stat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +62,8 @@ def encode_videos(  # noqa: PLR0913, one argument an option
     require_own_or_empty(encoded)
     if plan.todo.any():
         require_ffmpeg()
-        (encoded / MANIFEST_NAME).unlink(missing_ok=True)  # it speaks of files that are about to change
+        with output_faults(encoded):
+            (encoded / MANIFEST_NAME).unlink(missing_ok=True)  # it speaks of files that are about to change
     with scratch_folder(encoded) as scratch:
         transcoder = Transcoder(plan.catalog.root, encoded, scratch, settings, timeout_seconds)
         _run(plan, transcoder, workers)
@@ -90,31 +92,25 @@ class EncodeWorker:
         target = self.transcoder.encoded / f"{todo.video.id}.mp4"
         input_now = source_stat(source)
         if input_now is None:
-            self._require_source()
+            require_present(self.transcoder.root)
             raise FileNotFoundError(f"{todo.video.path} is gone: was it moved?")
-        timeout_seconds = self.transcoder.timeout_seconds
         content = ""
         try:
-            content = hash_file(source, xxhash.xxh3_128(), Deadline.after(timeout_seconds))
+            content = hash_file(source, xxhash.xxh3_128(), Deadline.after(self.transcoder.timeout_seconds))
             if todo.previous is not None and self._still_holds(todo.previous, content, target):
                 return replace(todo.previous, input=input_now, output=file_stat(target))
-            with hard_limit(timeout_seconds):
+            with hard_limit(self.transcoder.timeout_seconds):
                 record = self.transcoder.transcode(todo.video)
         except DeadlineError as error:
             video = todo.video
             record = VideoRecord(video.id, video.path, video.label, reason=str(error), problem="timeout")
         if source_stat(source) != input_now:
-            self._require_source()
+            require_present(self.transcoder.root)
             raise MfcdError(f"{todo.video.path} changed or went away while it was read: run again")
         if record.status != "ok":
             target.unlink(missing_ok=True)  # of other settings, or of what the source was before
         output = file_stat(target) if record.status == "ok" else None
-        return Entry(self.settings, content, input_now, output, record, timeout_seconds)
-
-    def _require_source(self) -> None:
-        root = self.transcoder.root
-        if not root.is_dir() or not any(root.iterdir()):
-            raise SourceError(f"{root} has vanished (a lost mount?): bring it back, then run the same command")
+        return Entry(self.settings, content, input_now, output, record, self.transcoder.timeout_seconds)
 
     def _still_holds(self, previous: Entry, content: str, target: Path) -> bool:
         if previous.retry or (previous.settings, previous.content) != (self.settings, content):

@@ -64,7 +64,7 @@ def run_process(command: Sequence[str], deadline: Deadline, on_line: Callable[[s
         KilledError: it was killed from outside.
     """
     seconds = deadline.remaining_seconds()
-    with _process([*_bound_to_us(), *command]) as process, _stop_at(process, seconds):
+    with _process([*_bound_to_us(), *command]) as process, at_the_latest(seconds, _kill_group, process):
         assert process.stderr is not None  # noqa: S101, it was opened as a pipe
         while line := process.stderr.readline(MAX_LINE_BYTES):
             on_line(line.decode("utf-8", "replace").rstrip())
@@ -104,11 +104,12 @@ def _process(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextmanager
-def _stop_at(process: subprocess.Popen[bytes], seconds: float | None) -> Iterator[None]:
+def at_the_latest(seconds: float | None, act: Callable[..., object], *arguments: object) -> Iterator[None]:
+    """Call `act` from a thread when the block takes longer than `seconds`; None is without end."""
     if seconds is None:
         yield
         return
-    timer = threading.Timer(seconds, _kill_group, [process])
+    timer = threading.Timer(seconds, act, arguments)
     timer.daemon = True
     timer.start()
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import xxhash
 
 from mfcd_core.atomic import publish
-from mfcd_core.errors import DeadlineError, SourceError, VideoError
+from mfcd_core.errors import DeadlineError, VideoError
 from mfcd_core.store.index import file_checksum
 from mfcd_core.store.partition import partition
 from mfcd_core.store.writer import ShardWriter
@@ -21,7 +21,7 @@ from mfcd_prep.process import Deadline
 from mfcd_prep.transcode import hash_file
 from mfcd_prep.versions import library_versions, require_versions
 from mfcd_prep.workers import hard_limit
-from mfcd_prep.workspace import file_stat, own_folder, parse_stat
+from mfcd_prep.workspace import file_stat, own_folder, parse_stat, require_present
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -195,7 +195,7 @@ class ShardWorker:
         except (VideoError, DeadlineError, OSError) as error:
             if isinstance(error, OSError) and is_about_output(error):
                 raise
-            self._require_source()
+            require_present(self.encoded)
             writer.drop_video()
             file = file_stat(self.encoded / video.path)
             return VideoFailure(video.id, _problem(error), " ".join(str(error).split()), video.path, file)
@@ -215,10 +215,6 @@ class ShardWorker:
         if video.real_frames is not None:
             num_frames = min(num_frames, video.real_frames)
         writer.end_video(video.id, num_frames, int(video.checksum, 16))
-
-    def _require_source(self) -> None:
-        if not self.encoded.is_dir() or not any(self.encoded.iterdir()):
-            raise SourceError(f"{self.encoded} has vanished (a lost mount?): bring it back, then run the same command")
 
 
 def _problem(error: Exception) -> str:

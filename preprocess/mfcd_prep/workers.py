@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from joblib.externals.loky import ProcessPoolExecutor
 
+from mfcd_prep.process import at_the_latest
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
@@ -157,13 +159,6 @@ def hard_limit(seconds: float | None) -> Iterator[None]:
 
     Of use in a process of `OnThisMachine` alone; elsewhere, and with None, there is no limit.
     """
-    if seconds is None or not _is_pool_process.is_set():
+    limit = None if seconds is None or not _is_pool_process.is_set() else seconds + GRACE_SECONDS
+    with at_the_latest(limit, os._exit, TIMED_OUT_STATUS):
         yield
-        return
-    timer = threading.Timer(seconds + GRACE_SECONDS, os._exit, (TIMED_OUT_STATUS,))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

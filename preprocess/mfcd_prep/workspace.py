@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mfcd_core.atomic import is_left_over, remove_left_over, this_process
 from mfcd_core.catalog import OWN_FOLDER
-from mfcd_core.errors import UsageError
+from mfcd_core.errors import SourceError, UsageError
 from mfcd_prep.output import output_faults
 
 if TYPE_CHECKING:
@@ -46,6 +46,12 @@ def source_stat(path: Path) -> FileStat | None:
 def parse_stat(values: Sequence[int] | None) -> FileStat | None:
     """The inverse of what JSON makes of a FileStat or None."""
     return None if values is None else FileStat(*values)
+
+
+def require_present(folder: Path) -> None:
+    """Raise SourceError where a folder that is read has vanished as a whole, or is empty, as a lost mount leaves it."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        raise SourceError(f"{folder} has vanished (a lost mount?): bring it back, then run the same command")
 
 
 def own_folder(output: Path) -> Path:
