@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 SETTINGS = EncodeSettings()
 PROGRAM = (sys.executable, "-P", "-c", "from mfcd_prep.cli import main; main()", "encode")
-PACKAGES = ("mfcd", "av", "imageio-ffmpeg", "joblib")
+PACKAGES = ("mfcd", "av", "imageio-ffmpeg", "loky")
 DONE, SOME_FAILED, XARGS_SOME_FAILED = 0, 1, 123
 OURS, LOOP, START, CHECK = "mfcd", "shell loop of ffmpeg", "mfcd, nothing to do", "check alone"
 NO_SLOWER = 1.0  # the target: at least the speed of the bare program, at as many jobs
