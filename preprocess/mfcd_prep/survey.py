@@ -12,8 +12,9 @@ import numpy as np
 import xxhash
 
 from mfcd_core.catalog import OWN_FOLDER, read_catalog
-from mfcd_core.errors import MfcdError, UsageError
+from mfcd_core.errors import MfcdError, UsageError, VideoError
 from mfcd_prep.bitstream import count_packets
+from mfcd_prep.container_end import missing_end
 from mfcd_prep.failures import Failure
 from mfcd_prep.jobs import Done, run_tasks
 from mfcd_prep.manifest import MANIFEST_NAME, iter_manifest
@@ -191,5 +192,8 @@ class _Surveyor:
         whole, rest = divmod(count_packets(path), DEFAULT_GOP_SIZE)
         padded = rest > 0 and (self.tail == "pad" or (self.tail == "auto" and whole == 0))
         if whole + padded == 0:
-            raise MfcdError(f"{rest} frames, less than a GOP of {DEFAULT_GOP_SIZE}; use --tail auto or pad")
+            reason = f"{rest} frames, less than a GOP of {DEFAULT_GOP_SIZE}; use --tail auto or pad"
+            raise VideoError(reason, "too-short")
+        if missing := missing_end(path):
+            raise VideoError(f"{missing}; run mfcd-prep encode, which keeps what is there", "truncated")
         return EncodedVideo(video.id, video.path, video.label, whole + padded, None, hash_file(path, xxhash.xxh3_64()))
