@@ -105,6 +105,19 @@ def test_what_does_not_open_is_a_failure_and_keeps_its_class(foreign: Path) -> N
     assert "cannot be read as a video" in reason
 
 
+def test_one_video_of_another_size_does_not_decide_for_all(tmp_path: Path) -> None:
+    """Not even the first one, and not even an odd size, that no store can have."""
+    for name, size in {"0": (47, 65), "1": (48, 64), "2": (48, 64), "3": (32, 32)}.items():
+        encode(tmp_path / "e" / "walk" / f"{name}.mp4", pan(12, 0, 1, size=size))
+    assert survey_encoded(tmp_path / "e", "auto", IN_THIS_PROCESS).size == (64, 48)
+    summary = extract_videos(tmp_path / "e", tmp_path / "store", ExtractOptions())
+    assert [(failure.id, failure.problem) for failure in summary.failures] == [
+        ("walk/0", "other-format"),
+        ("walk/3", "other-format"),
+    ]
+    assert Store(tmp_path / "store").videos.ids.tolist() == ["walk/1", "walk/2"]
+
+
 def test_a_file_without_its_end_does_not_count_as_whole(tmp_path: Path) -> None:
     """Cut between two packets, every frame before the cut decodes without complaint."""
     path = tmp_path / "walk" / "0.avi"
