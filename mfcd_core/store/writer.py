@@ -67,7 +67,7 @@ class ShardWriter:
         self._gops.append((len(self._videos), position, 0, sizes, checksums))
 
     def _compress(self, values: NDArray[Any], array: StoredArray) -> bytes:
-        if values.shape != array.shape or values.dtype != array.dtype:
+        if values.shape != array.shape or values.dtype not in (array.dtype, array.read_dtype):
             raise ValueError(f"{array.name} is {values.dtype} {values.shape}: expected {array.dtype} {array.shape}")
         return self._compressor.compress(self._packers[array.name](values).data)
 
