@@ -33,8 +33,10 @@ class Packer:
             signed = self._differences_of(values).view(f"i{array.read_dtype.itemsize}")
             digits = self._chunk.reshape(array.chunk_shape[0], before, -(-num_rows // QUAD), -1)
             _split_digits(signed.reshape(before, num_rows, -1), self._folded, digits)
-        else:
+        elif array.rows_first:
             _stack_differences(values.reshape(before, num_rows, -1), self._chunk.reshape(num_rows, before, -1))
+        else:
+            np.copyto(self._chunk, values, casting="unsafe")  # modulo
         return self._chunk
 
     def _differences_of(self, values: NDArray[Any]) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from rich.table import Table
 from mfcd_core.bench import BenchResult, Figure, interleave, median_run, repeats_option, report, run_here
 from mfcd_core.console import show
 from mfcd_core.errors import VideoError
-from mfcd_core.gop import Gop
+from mfcd_core.gop import Gop, signed_motion
 from mfcd_core.machine import describe_machine
 from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_prep.audit import audit_gop, iter_pictures
@@ -167,7 +167,8 @@ def read_gops(path: Path, settings: StoreSettings, num_gops: int) -> list[Gop]:
         arrays = {name: array.astype(np.int16) for name, array in tracer.arrays.items()}
         iframe = {name: tracer.arrays[f"iframe/{name}"].copy() for name in names}
         residual = {name: arrays[f"residual/{name}"] * np.int16(settings.residual_step) for name in names}
-        gops.append(Gop(iframe, residual, arrays["motion"], real_frames, settings.pixel_format))
+        motion = signed_motion(tracer.arrays["motion"].copy())
+        gops.append(Gop(iframe, residual, motion, real_frames, settings.pixel_format))
     return gops
 
 

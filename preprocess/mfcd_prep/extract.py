@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mfcd_core.console import progress
 from mfcd_core.errors import UsageError
+from mfcd_core.store.compression import AUTO
 from mfcd_core.store.settings import StoreSettings
 from mfcd_prep.decode import require_decoder
 from mfcd_prep.failures import FAILURES_NAME, Failure, write_failures
@@ -42,10 +43,11 @@ class ExtractOptions:
     pixel_format: str = "yuv420p"
     trace: str = "subpel"
     residual_step: int = 2
-    level: int = 1
+    level: int | str = AUTO
     tail: str = "auto"
     shard_gops: int = 256
     decoder: str = "pyav"
+    compression: str = "zstd"
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ def plan_extract(
         pixel_format=options.pixel_format,
         trace=options.trace,
         residual_step=options.residual_step,
+        compression=options.compression,
         level=options.level,
         tail=options.tail,
         encoder=survey.encoder,
