@@ -21,29 +21,33 @@ class Packer:
 
     def __init__(self, array: StoredArray) -> None:
         self._array = array
-        self._differences = [np.empty(array.shape, array.read_dtype) for _ in array.difference] if array.digits else []
+        self._before, self._num_rows = prod(array.shape[: array.row_axis]), array.shape[array.row_axis]
+        within = [axis for axis in array.difference if axis != "frame"] if array.digits else []
+        self._within = [(array.axes.index(axis), np.empty(array.shape, array.read_dtype)) for axis in within]
+        self._a_frame = prod(array.shape[1 : array.row_axis]) if "frame" in array.difference else 0
         self._folded = np.empty((QUAD, prod(array.shape[array.row_axis + 1 :])), f"u{array.read_dtype.itemsize}")
+        self._signed = np.empty(self._folded.size, f"i{array.read_dtype.itemsize}")
         self._chunk = np.empty(array.chunk_shape, array.chunk_dtype)
 
     def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
-        """The chunk of one GOP from its plain values, both C-contiguous; it lasts until the next call."""
-        array = self._array
-        before, num_rows = prod(array.shape[: array.row_axis]), array.shape[array.row_axis]
+        """The chunk of one GOP from its plain values, C-contiguous; it lasts until the next call."""
+        array, chunk, planes = self._array, self._chunk, (self._before, self._num_rows, -1)
+        values = np.ascontiguousarray(values)
         if array.digits:
-            signed = self._differences_of(values).view(f"i{array.read_dtype.itemsize}")
-            digits = self._chunk.reshape(array.chunk_shape[0], before, -(-num_rows // QUAD), -1)
-            _split_digits(signed.reshape(before, num_rows, -1), self._folded, digits)
+            values = self._subtract_within(values).view(self._signed.dtype)
+            digits = chunk.reshape(len(chunk), self._before, -1, self._folded.shape[1])
+            _split_digits(values.reshape(planes), self._a_frame, self._signed, self._folded, digits)
         elif array.rows_first:
-            _stack_differences(values.reshape(before, num_rows, -1), self._chunk.reshape(num_rows, before, -1))
+            _stack_differences(values.reshape(planes), chunk.reshape(self._num_rows, self._before, -1))
         else:
-            np.copyto(self._chunk, values, casting="unsafe")  # modulo
-        return self._chunk
+            np.copyto(chunk, values, casting="unsafe")  # modulo
+        return chunk
 
-    def _differences_of(self, values: NDArray[Any]) -> NDArray[Any]:
-        for axis, out in zip(self._array.difference, self._differences, strict=True):
-            place = self._array.axes.index(axis)
-            lines = (prod(values.shape[:place]), prod(values.shape[place:]))
-            _subtract_before(values.reshape(lines), prod(values.shape[place + 1 :]), out.reshape(lines))
+    def _subtract_within(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Differences along the axes of one frame."""
+        for axis, out in self._within:
+            lines = (prod(values.shape[:axis]), prod(values.shape[axis:]))
+            _subtract_before(values.reshape(lines), prod(values.shape[axis + 1 :]), out.reshape(lines))
             values = out
         return values
 
@@ -74,21 +78,28 @@ def _stack_differences(values: NDArray[Any], chunk: NDArray[Any]) -> None:
 
 
 @jit
-def _split_digits(values: NDArray[Any], folded: NDArray[Any], digits: NDArray[np.uint8]) -> None:
+def _split_digits(
+    values: NDArray[Any], a_frame: int, signed: NDArray[Any], folded: NDArray[Any], digits: NDArray[np.uint8]
+) -> None:
     """Fold 0, -1, 1, -2 .. of (n, rows, m) to 0, 1, 2, 3 .. and write digit k of rows 4g .. to digits[k, :, g].
 
-    `folded` is memory for four rows, unsigned. Few arrays in one loop, and shifts by what is known when it is compiled:
-    only then are loops vectorised.
+    What is folded are differences to the plane `a_frame` before, or where that is 0 the values. `signed` and `folded`
+    are memory for four rows, flat, and unsigned. Few arrays in one loop, and shifts by what is known when it is compiled: only then are loops
+    vectorised.
     """
     three, two, four, six = np.uint8(3), np.uint8(2), np.uint8(4), np.uint8(6)
     four_rows = folded.reshape(-1)
     for n in range(values.shape[0]):
         for g in range(digits.shape[2]):
             rows = values[n, QUAD * g : QUAD * g + QUAD].reshape(-1)
+            if 0 < a_frame <= n:
+                before = values[n - a_frame, QUAD * g : QUAD * g + QUAD].reshape(-1)
+                for x in range(np.uint64(rows.size)):
+                    signed[x] = rows[x] - before[x]
+                rows = signed[: rows.size]
             for x in range(np.uint64(rows.size)):
                 four_rows[x] = (rows[x] << 1) ^ -(rows[x] < 0)
-            for x in range(np.uint64(rows.size), np.uint64(four_rows.size)):
-                four_rows[x] = 0
+            four_rows[rows.size :] = 0
             for k in range(digits.shape[0]):
                 out = digits[k, n, g]
                 for x in range(np.uint64(out.size)):
