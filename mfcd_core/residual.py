@@ -85,7 +85,12 @@ def quantize_row(current: NDArray[np.uint8], warped: NDArray[np.uint8], step: in
 
 @inlined
 def _quantize_row(
-    current: NDArray[np.uint8], warped: NDArray[np.uint8], bias: int, below_zero: int, shift: int, residual: NDArray[Any]
+    current: NDArray[np.uint8],
+    warped: NDArray[np.uint8],
+    bias: int,
+    below_zero: int,
+    shift: int,
+    residual: NDArray[Any],
 ) -> None:
     """floor((d + bias + below_zero * [d < 0]) / 2^shift) in 16 bits, where bias = step / 2 - 1."""
     for i in range(np.uint64(warped.size)):

@@ -45,7 +45,7 @@ def build_compressor(name: str, compression: str, level: int | str) -> Callable[
 
 def _parameters(name: str, level: int | str) -> ZstdCompressionParameters:
     frame = {"write_checksum": True, "write_content_size": True}
-    if level == AUTO:
+    if isinstance(level, str):
         return ZstdCompressionParameters.from_level(1, **AUTO_PARAMETERS[name.partition("/")[0]], **frame)
     is_fast = ZstdCompressionParameters.from_level(level).strategy == zstandard.STRATEGY_FAST
     return ZstdCompressionParameters.from_level(level, **({"hash_log": FAST_HASH_LOG} if is_fast else {}), **frame)

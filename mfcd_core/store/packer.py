@@ -55,13 +55,13 @@ class Packer:
 @jit
 def _subtract_before(lines: NDArray[Any], lag: int, out: NDArray[Any]) -> None:
     """Each value of a line minus the one `lag` places before it; the first `lag` stay."""
-    lag = np.uint64(lag)  # unsigned: no test for negative indices
+    behind = np.uint64(lag)  # unsigned: no test for negative indices
     for n in range(lines.shape[0]):
         line, differences = lines[n], out[n]
-        for x in range(lag):
+        for x in range(behind):
             differences[x] = line[x]
-        for x in range(lag, np.uint64(line.size)):
-            differences[x] = line[x] - line[x - lag]
+        for x in range(behind, np.uint64(line.size)):
+            differences[x] = line[x] - line[x - behind]
 
 
 @jit

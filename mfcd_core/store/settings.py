@@ -29,7 +29,7 @@ MAX_GOP_SIZE = 255
 class StoreSettings:
     """Frame size in pixels, frames a GOP, planes, trace, residual step, and how the input was encoded and decoded.
 
-    compression, level: see `build_compressor`; without compression there is no packing either, and `level` is `auto`.
+    compression, level: see `build_compressor`; without compression chunks hold plain values, and `level` says nothing.
     """
 
     width_px: int
@@ -39,7 +39,7 @@ class StoreSettings:
     trace: str = "subpel"
     residual_step: int = 2
     compression: str = "zstd"
-    level: int | str = AUTO
+    level: int | str = 1
     tail: str = "auto"
     encoder: Mapping[str, Any] = field(default_factory=dict)
     decoder: str = "pyav"
@@ -52,9 +52,8 @@ class StoreSettings:
         _require(self.trace in TRACES, self, "trace", " or ".join(TRACES))
         _require(self.residual_step in RESIDUAL_STEPS, self, "residual_step", "1, 2 or 4")
         _require(self.compression in COMPRESSIONS, self, "compression", " or ".join(COMPRESSIONS))
-        levels = () if self.compression == NONE else LEVELS
-        expected = f"auto, or with zstd {LEVELS[0]} to {LEVELS[-1]}"
-        _require(self.level == AUTO or self.level in levels, self, "level", expected)
+        expected = f"auto, or a zstd level, {LEVELS[0]} to {LEVELS[-1]}"
+        _require(self.level == AUTO or self.level in LEVELS, self, "level", expected)
 
     @property
     def residual_dtype(self) -> np.dtype[Any]:

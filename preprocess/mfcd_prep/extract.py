@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from mfcd_core.console import progress
 from mfcd_core.errors import UsageError
-from mfcd_core.store.compression import AUTO
 from mfcd_core.store.settings import StoreSettings
 from mfcd_prep.decode import require_decoder
 from mfcd_prep.failures import FAILURES_NAME, Failure, write_failures
@@ -43,7 +42,7 @@ class ExtractOptions:
     pixel_format: str = "yuv420p"
     trace: str = "subpel"
     residual_step: int = 2
-    level: int | str = AUTO
+    level: int | str = 1
     tail: str = "auto"
     shard_gops: int = 256
     decoder: str = "pyav"

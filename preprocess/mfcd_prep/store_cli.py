@@ -31,8 +31,10 @@ MAX_FINDINGS = 50
 
 
 def _parse_level(text: str) -> int | str:
-    if text == AUTO or text.removeprefix("-").isdecimal() and int(text) in LEVELS:
-        return text if text == AUTO else int(text)
+    if text == AUTO:
+        return AUTO
+    if text.removeprefix("-").isdecimal() and int(text) in LEVELS:
+        return int(text)
     raise click.BadParameter(f"{text!r}: expected auto, or a zstd level, {LEVELS[0]} to {LEVELS[-1]}")
 
 
@@ -77,8 +79,8 @@ def _parse_level(text: str) -> int | str:
     "--level",
     type=_parse_level,
     metavar="N|auto",
-    default="auto",
-    help="zstd level, -7 to 22; auto has a measured choice for I-frames, residuals and motion each, 1 is faster.",
+    default="1",
+    help="zstd level, -7 to 22; auto: a choice for each data set, smaller and faster to read, slower to write.",
 )
 @click.option("--tail", type=click.Choice(list(TAILS)), default="auto", help="As for encode; matters for other files.")
 @click.option("--shard-gops", type=click.IntRange(min=1), default=256, help="GOPs a shard, about.")
