@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import Dataset, get_worker_info
@@ -57,4 +57,5 @@ def _memory(num_bytes: int) -> Tensor:
     """In a worker process, memory that the process of the loader sees, too, so that a batch is not copied."""
     if get_worker_info() is None:
         return torch.empty(num_bytes, dtype=torch.uint8)
-    return torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(num_bytes))  # noqa: SLF001 - as default_collate does
+    shared: Any = torch.UntypedStorage
+    return torch.empty(0, dtype=torch.uint8).set_(shared._new_shared(num_bytes))  # noqa: SLF001 - as torch's own does
