@@ -16,6 +16,7 @@ import hdf5plugin
 import numpy as np
 
 from mfcd_core.errors import StoreError
+from mfcd_core.store.compression import ZSTD
 from mfcd_core.store.settings import FORMAT, FORMAT_VERSION, StoreSettings
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def write_shard_file(
         file.attrs["format"] = np.bytes_(FORMAT)
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["settings"] = np.bytes_(json.dumps(settings.to_dict(), sort_keys=True))
-        arrays = [_create_array(file, array, settings.level, len(gops)) for array in settings.stored_arrays()]
+        arrays = [_create_array(file, array, settings.compression, len(gops)) for array in settings.stored_arrays()]
         stream = iter(chunks)
         for row in range(len(gops)):
             for array in arrays:
@@ -135,14 +136,14 @@ def _as_os_error(error: OSError | RuntimeError) -> OSError | RuntimeError:
     return OSError(int(number[1]), os.strerror(int(number[1]))) if number else error
 
 
-def _create_array(file: h5py.File, array: Any, level: int, num_gops: int) -> Any:  # noqa: ANN401 - h5py has no types
+def _create_array(file: h5py.File, array: Any, compression: str, num_gops: int) -> Any:  # noqa: ANN401 - no types
     found = file.create_dataset(
         array.name,
         shape=(num_gops, *array.chunk_shape),
         chunks=(1, *array.chunk_shape),
         dtype=array.chunk_dtype,
         track_times=False,
-        **hdf5plugin.Zstd(clevel=max(level, 1)),
+        **(hdf5plugin.Zstd() if compression == ZSTD else {}),
     )
     found.attrs["axes"] = np.bytes_(" ".join(("gop", *array.chunk_axes)))
     found.attrs["difference"] = np.bytes_(" ".join(array.difference))
@@ -178,7 +179,7 @@ def read_shard_file(path: Path) -> Shard:
     try:
         with h5py.File(path, "r", locking=False) as file:
             settings = _read_settings(path, file)
-            arrays = [_open_array(path, file, array) for array in settings.stored_arrays()]
+            arrays = [_open_array(path, file, array, settings.compression) for array in settings.stored_arrays()]
             videos, gops = _read_table(path, file, "videos"), _read_table(path, file, "gops")
             if gops.dtype != gop_dtype(len(arrays)) or videos.dtype != video_dtype(videos.dtype["id"].itemsize):
                 raise StoreError(f"{path.name}: tables of {videos.dtype} and {gops.dtype}; {MEND}")
@@ -227,16 +228,16 @@ def _open_plain(path: Path, file: h5py.File, name: str) -> Any:  # noqa: ANN401
     return group
 
 
-def _open_array(path: Path, file: h5py.File, array: Any) -> Any:  # noqa: ANN401
+def _open_array(path: Path, file: h5py.File, array: Any, compression: str) -> Any:  # noqa: ANN401
     found = _open_plain(path, file, array.name)
-    filters = found.id.get_create_plist()
-    plain_zstd = filters.get_nfilters() == 1 and filters.get_filter(0)[0] == ZSTD_FILTER
+    plist = found.id.get_create_plist()
+    filters = [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
     if (
         found.shape[1:] != array.chunk_shape
         or found.dtype != array.chunk_dtype
         or found.chunks != (1, *array.chunk_shape)
     ):
         raise StoreError(f"{path.name}: /{array.name} is {found.dtype} {found.shape}, expected {array}; {MEND}")
-    if not plain_zstd:
-        raise StoreError(f"{path.name}: /{array.name} has other filters than zstd; refused")
+    if filters != ([ZSTD_FILTER] if compression == ZSTD else []):
+        raise StoreError(f"{path.name}: /{array.name} has other filters than {compression}; refused")
     return found

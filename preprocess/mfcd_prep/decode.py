@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from av.video.plane import VideoPlane
     from numpy.typing import NDArray
 
+PICTURE_TYPES = {member.value: member.name for member in PictureType}
+
 
 @dataclass(frozen=True)
 class DecodedFrame:
@@ -60,7 +62,7 @@ def iter_frames(path: Path, pixel_format: str, trace: str) -> Iterator[DecodedFr
 
 def _to_decoded(frame: av.VideoFrame, pixel_format: str, trace: str, reformatter: VideoReformatter) -> DecodedFrame:
     _check_picture(frame)
-    picture_type = PictureType(frame.pict_type).name
+    picture_type = PICTURE_TYPES[frame.pict_type]
     vectors = None if picture_type == "B" else vectors_of(frame)
     picture = reformatter.reformat(frame, format="rgb24") if pixel_format == "rgb24" else frame
     return DecodedFrame(
@@ -94,7 +96,7 @@ def _check_picture(frame: av.VideoFrame) -> None:
 
 
 def _sheet(plane: VideoPlane) -> NDArray[np.uint8]:
-    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+    return np.ndarray((plane.height, plane.line_size), np.uint8, memoryview(plane))
 
 
 def iter_frames_of_mv_extractor(path: Path, pixel_format: str, trace: str) -> Iterator[DecodedFrame]:
@@ -122,7 +124,7 @@ def _agreed(index: int, frame: av.VideoFrame, read: mv_extractor.Read, trace: st
     _check_picture(frame)
     height, width = read.rgb.shape[:2]
     got = (read.picture_type, width, height)
-    expected = (PictureType(frame.pict_type).name, frame.width, frame.height)
+    expected = (PICTURE_TYPES[frame.pict_type], frame.width, frame.height)
     if got != expected:
         reason = f"frame {index} is {got} to mv-extractor and {expected} to PyAV; encode it again"
         raise VideoError(reason, "damaged")

@@ -42,10 +42,11 @@ class ExtractOptions:
     pixel_format: str = "yuv420p"
     trace: str = "subpel"
     residual_step: int = 2
-    level: int = 1
+    level: int | str = 1
     tail: str = "auto"
     shard_gops: int = 256
     decoder: str = "pyav"
+    compression: str = "zstd"
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,7 @@ def plan_extract(
         pixel_format=options.pixel_format,
         trace=options.trace,
         residual_step=options.residual_step,
+        compression=options.compression,
         level=options.level,
         tail=options.tail,
         encoder=survey.encoder,

@@ -31,7 +31,7 @@ class GopTracer:
     """
 
     def __init__(self, settings: StoreSettings) -> None:
-        self.arrays = {array.name: np.zeros(array.shape, array.dtype) for array in settings.stored_arrays()}
+        self.arrays = {array.name: np.zeros(array.shape, array.read_dtype) for array in settings.stored_arrays()}
         self._step = settings.residual_step
         self._planes = [_PlaneBuffers(plane, self.arrays) for plane in PIXEL_FORMATS[settings.pixel_format]]
         self._identity = identity_sources(settings.height_px, settings.width_px)
