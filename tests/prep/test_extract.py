@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 from synthetic import encode, pan
 
-from mfcd_core.errors import UsageError
+from mfcd_core.errors import OutputError, UsageError
 from mfcd_core.store import Store
 from mfcd_core.store.index import read_index
+from mfcd_core.store.writer import ShardWriter
 from mfcd_prep.encode import encode_videos
 from mfcd_prep.extract import ExtractOptions, extract_videos
 from mfcd_prep.transcode import EncodeSettings
@@ -279,6 +281,21 @@ def test_a_store_within_the_encoded_videos_is_refused(
         assert run_command("extract", encoded, encoded / place, *more) == 2
         assert f"lies in {encoded}, whose videos are read: give a folder outside of it" in capsys.readouterr().err
     assert sorted(encoded.rglob("*")) == before
+
+
+def test_a_disk_that_is_full_within_a_video_is_not_its_fault(
+    encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GOPs that wait for their shard in a file need room, too."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ShardWriter, "add_gop", full)
+    with pytest.raises(OutputError, match=r"No space left on device.*free some space, then run again"):
+        extract_videos(encoded, tmp_path / "store", ExtractOptions())
+    monkeypatch.undo()
+    assert extract_videos(encoded, tmp_path / "store", ExtractOptions()).num_videos == 5
 
 
 # Splits
