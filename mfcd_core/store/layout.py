@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LIBVER = ("v110", "v110")
 ZSTD_FILTER = 32015
+MEND = "run mfcd-prep repair STORE ENCODED"
 BYTES_OF_TREE = 1 << 16  # headers of the tree, and per GOP its row in each chunk index: one block, so that chunks touch
 BYTES_OF_TREE_PER_GOP = 256
 
@@ -129,10 +130,10 @@ def require_adjacent(path: Path, places: NDArray[np.int64]) -> None:
     """Raise StoreError unless every chunk is there and the chunks of each GOP touch: one read fetches a GOP."""
     missing = np.flatnonzero((places < 0).any((1, 2)))
     if len(missing):
-        raise StoreError(f"{path.name}: GOP row {missing[0]} has a chunk that was never written; extract again")
+        raise StoreError(f"{path.name}: GOP row {missing[0]} has a chunk that was never written; {MEND}")
     apart = np.flatnonzero((places[:, :-1].sum(2) != places[:, 1:, 0]).any(1))
     if len(apart):
-        raise StoreError(f"{path.name}: chunks of GOP row {apart[0]} do not touch; extract again")
+        raise StoreError(f"{path.name}: chunks of GOP row {apart[0]} do not touch; {MEND}")
 
 
 def read_shard_file(path: Path) -> Shard:
@@ -143,14 +144,12 @@ def read_shard_file(path: Path) -> Shard:
             arrays = [_open_array(path, file, array, settings.compression) for array in settings.stored_arrays()]
             videos, gops = _read_table(path, file, "videos"), _read_table(path, file, "gops")
             if gops.dtype != gop_dtype(len(arrays)) or videos.dtype != video_dtype(videos.dtype["id"].itemsize):
-                raise StoreError(f"{path.name}: tables of {videos.dtype} and {gops.dtype}; extract again")
+                raise StoreError(f"{path.name}: tables of {videos.dtype} and {gops.dtype}; {MEND}")
             if any(len(array) != len(gops) for array in arrays):
-                raise StoreError(f"{path.name}: data sets of different length; extract again")
+                raise StoreError(f"{path.name}: data sets of different length; {MEND}")
             return Shard(settings, videos, gops, _chunk_places(arrays, len(gops)))
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise StoreError(
-            f"{path.name}: not a readable shard ({error}); delete it and run mfcd-prep extract again"
-        ) from None
+        raise StoreError(f"{path.name}: not a readable shard ({error}); {MEND}") from None
 
 
 def _read_settings(path: Path, file: h5py.File) -> StoreSettings:
@@ -184,7 +183,9 @@ def _open_plain(path: Path, file: h5py.File, name: str) -> Any:  # noqa: ANN401
         if not isinstance(group.get(part, getlink=True), h5py.HardLink):
             raise StoreError(f"{path.name}: /{name} is missing or a link; expected a data set of the file itself")
         group = group[part]
-    if not isinstance(group, h5py.Dataset) or group.is_virtual or group.external:
+    if not isinstance(group, h5py.Dataset):
+        raise StoreError(f"{path.name}: /{name} is a group, expected a data set; {MEND}")
+    if group.is_virtual or group.external:
         raise StoreError(f"{path.name}: /{name} is kept outside the file; expected it inside")
     return group
 
@@ -198,7 +199,7 @@ def _open_array(path: Path, file: h5py.File, array: Any, compression: str) -> An
         or found.dtype != array.chunk_dtype
         or found.chunks != (1, *array.chunk_shape)
     ):
-        raise StoreError(f"{path.name}: /{array.name} is {found.dtype} {found.shape}, expected {array}; extract again")
+        raise StoreError(f"{path.name}: /{array.name} is {found.dtype} {found.shape}, expected {array}; {MEND}")
     if filters != ([ZSTD_FILTER] if compression == ZSTD else []):
         raise StoreError(f"{path.name}: /{array.name} has other filters than {compression}; refused")
     return found

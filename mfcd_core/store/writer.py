@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mfcd_core.store.packing import StoredArray
     from mfcd_core.store.settings import StoreSettings
 
-SPOOL_BYTES = 64 << 20
+SPOOL_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class VideoRow:
 
 
 class ShardWriter:
-    """Collects the GOPs of one shard: compressed, in memory up to 64 MB, beyond that in an unnamed file.
+    """Collects the GOPs of one shard: compressed, in memory up to 32 MB, beyond that in an unnamed file.
 
     A video that fails midway is taken back with `drop_video`, as if it had never begun.
     """

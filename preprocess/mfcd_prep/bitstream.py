@@ -28,7 +28,7 @@ ATTACHED_PICTURE = 0x400
 STRICT = {"err_detect": "crccheck+bitstream+buffer+explode", "skip_idct": "all"}
 
 
-def read_picture_types(path: Path, deadline: Deadline = NO_DEADLINE) -> str:
+def decode_picture_types(path: Path, deadline: Deadline = NO_DEADLINE) -> str:
     """Decode the first video track on one thread, strictly, and return one letter a frame: "IPPP...".
 
     Raises:
@@ -47,14 +47,20 @@ def read_picture_types(path: Path, deadline: Deadline = NO_DEADLINE) -> str:
     return "".join(letters)
 
 
-def count_packets(path: Path) -> int:
-    """Number of coded frames of the first video track, without decoding. Raises VideoError."""
+def count_packets(path: Path) -> tuple[int, tuple[int, int]]:
+    """Coded frames of the first video track, and their width and height as the header has them (0: it does not say).
+
+    Decodes nothing. Raises VideoError.
+    """
     with opened(path) as container:
-        return sum(1 for packet in container.demux(video_stream(container)) if packet.size)
+        stream = video_stream(container)
+        codec = stream.codec_context
+        size = (codec.width, codec.height) if codec else (0, 0)
+        return sum(1 for packet in container.demux(stream) if packet.size), size
 
 
 def check_gop_grid(types: str, gop_size: int) -> None:
-    """Raise GopError where picture types (as `read_picture_types`) leave the grid of one I and gop_size - 1 P.
+    """Raise GopError where picture types (as `decode_picture_types`) leave the grid of one I and gop_size - 1 P.
 
     The last GOP may be short; an empty video is an error.
     """

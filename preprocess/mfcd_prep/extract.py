@@ -20,7 +20,7 @@ from mfcd_prep.shards import ShardRecord, ShardWorker, VideoFailure, plan_shards
 from mfcd_prep.survey import survey_encoded
 from mfcd_prep.versions import end_parts, join_parts, library_versions
 from mfcd_prep.workers import IN_THIS_PROCESS
-from mfcd_prep.workspace import own_folder, require_own_or_empty, scratch_folder
+from mfcd_prep.workspace import own_folder, require_outside, require_own_or_empty, scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -146,7 +146,12 @@ def plan_extract(
     workers: Workers = IN_THIS_PROCESS,
     timeout_seconds: float | None = None,
 ) -> ExtractPlan:
-    """Find out what is to do, from the encoded videos, the options, the journal and the shards; changes nothing."""
+    """Find out what is to do, from the encoded videos, the options, the journal and the shards; changes nothing.
+
+    Raises:
+        UsageError: see `extract_videos`.
+    """
+    require_outside(store, encoded)
     require_decoder(options.decoder, options.pixel_format)
     survey = survey_encoded(encoded, options.tail, workers)
     settings = StoreSettings(

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from mfcd_core.atomic import is_left_over, remove_left_over, this_process
-from mfcd_core.catalog import OWN_FOLDER
 from mfcd_core.errors import SourceError, UsageError
+from mfcd_core.names import OWN_FOLDER
 from mfcd_prep.output import output_faults
 
 if TYPE_CHECKING:
@@ -63,6 +63,12 @@ def require_own_or_empty(output: Path) -> None:
     """Raise UsageError where an output folder holds what these commands did not make: nothing of it is overwritten."""
     if output.is_dir() and not own_folder(output).is_dir() and any(output.iterdir()):
         raise UsageError(f"{output} is not empty and was not made by mfcd-prep: name a new or an empty folder")
+
+
+def require_outside(output: Path, source: Path) -> None:
+    """Raise UsageError where an output folder is the one that is read, or lies in it."""
+    if output.resolve().is_relative_to(source.resolve()):
+        raise UsageError(f"{output} lies in {source}, whose videos are read: give a folder outside of it")
 
 
 @contextmanager

@@ -231,7 +231,8 @@ def damage(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("fault", "reason"), [(damage, "other bytes than the manifest recorded"), (Path.unlink, "No such file")]
+    ("fault", "problem", "reason"),
+    [(damage, "damaged", "other bytes than the manifest recorded"), (Path.unlink, "gone", "No such file")],
 )
 def test_a_bad_file_costs_itself_until_it_is_mended(
     encoded: Path,
@@ -239,6 +240,7 @@ def test_a_bad_file_costs_itself_until_it_is_mended(
     run_command: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
     fault: Callable[[Path], None],
+    problem: str,
     reason: str,
 ) -> None:
     command = ("extract", encoded, tmp_path / "store", "--jobs", "1", "--json")
@@ -250,6 +252,7 @@ def test_a_bad_file_costs_itself_until_it_is_mended(
         summary = json.loads(said.out)
         (failure,) = summary["failures"]
         assert (failure["id"], summary["num_shards_made"], summary["num_videos"]) == ("jump/b", num_made, 4)
+        assert failure["problem"] == problem
         assert reason in failure["reason"]
         assert "failed: jump/b: " in said.err
     assert Store(tmp_path / "store").videos.ids.tolist() == ["jump/a", "run/c", "run/d", "run/e"]
@@ -265,6 +268,17 @@ def test_where_every_video_fails_the_reason_is_said(encoded: Path, tmp_path: Pat
     with pytest.raises(UsageError, match=r"could be extracted.*jump/a.*No such file"):
         extract_videos(encoded, tmp_path / "store", ExtractOptions())
     assert list((tmp_path / "store").glob("*.*")) == [tmp_path / "store" / ".mfcd"]
+
+
+@pytest.mark.parametrize("place", [".", "store", "run/store"])
+def test_a_store_within_the_encoded_videos_is_refused(
+    encoded: Path, run_command: Callable[..., int], capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    before = sorted(encoded.rglob("*"))
+    for more in ((), ("--dry-run",)):
+        assert run_command("extract", encoded, encoded / place, *more) == 2
+        assert f"lies in {encoded}, whose videos are read: give a folder outside of it" in capsys.readouterr().err
+    assert sorted(encoded.rglob("*")) == before
 
 
 # Splits
