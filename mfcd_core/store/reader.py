@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mfcd_core.store.files import Copies
     from mfcd_core.store.index import Videos
     from mfcd_core.store.settings import StoreSettings
 
@@ -33,7 +34,7 @@ class Store:
     the store is missing, of a higher version or damaged.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], copies: Copies | None = None) -> None:
         self.path = Path(path)
         index = read_index(self.path)
         self.settings: StoreSettings = index.settings
@@ -45,7 +46,8 @@ class Store:
         self.checksum = index.checksum
         self._arrays = self.settings.stored_arrays()
         self.places: NDArray[Any] = self._map_places()
-        self._files = ShardFiles(self.path)
+        self._copies = copies
+        self._files = ShardFiles(self.path, copies)
 
     def _map_places(self) -> NDArray[Any]:
         path = self.path / GOPS
@@ -62,8 +64,8 @@ class Store:
         counts = f"{len(self.videos)} videos, {len(self.places)} GOPs of {size}, {len(self.classes)} classes"
         return f"Store({self.path}: {counts})"
 
-    def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
-        return Store, (self.path,)
+    def __reduce__(self) -> tuple[type[Store], tuple[Path, Copies | None]]:
+        return Store, (self.path, self._copies)
 
     def read_gop(self, video_id: str, gop_index: int) -> Gop:
         """Read GOP number `gop_index` of a video, with residuals in levels.
@@ -104,9 +106,18 @@ class Store:
 
         Digits stay as stored: `unpack` undoes those of a whole batch. Motion comes in plain values.
         Arrays that are left out at the end of a GOP (motion lies last) are not even read. Releases the GIL. What may
-        pass is tried again (see `ShardFiles.read`). Raises StoreError, or ChecksumError for damage, with shard, video
-        and GOP.
+        pass is tried again (see `ShardFiles.read`), and what a copy fails to give is read from the store. Raises
+        StoreError, or ChecksumError for damage, with shard, video and GOP.
         """
+        try:
+            self._read_into(row, arrays)
+        except StoreError as error:
+            shard = self.shards[int(self.places[row]["shard"])].name
+            if not (self._copies and self._copies.give_up(shard, error)):
+                raise
+            self._read_into(row, arrays)
+
+    def _read_into(self, row: int, arrays: Mapping[str, NDArray[Any]]) -> None:
         place = self.places[row]
         wanted = [(array.name in arrays) for array in self._arrays]
         num_chunks = len(wanted) - wanted[::-1].index(True)
@@ -144,4 +155,4 @@ class Store:
         video = int(np.searchsorted(self.videos.first_gop, row, side="right")) - 1
         gop_index = row - int(self.videos.first_gop[video])
         shard = self.shards[int(self.places[row]["shard"])].name
-        return f"{self.path / shard}: GOP {gop_index} of {str(self.videos.ids[video])!r}"
+        return f"{self._files.locate(shard)}: GOP {gop_index} of {str(self.videos.ids[video])!r}"
