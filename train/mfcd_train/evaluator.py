@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -53,7 +54,7 @@ def predict(
             logits = network(clip.contiguous(memory_format=torch.channels_last_3d))
         scores[rows[number * batch_size :][: len(logits)]] = logits.float().softmax(1)
         if advance:
-            advance(len(logits) * num_ranks)
+            advance(min(batch_size * num_ranks, len(draws) - number * batch_size * num_ranks))
     if num_ranks > 1:
         distributed.all_reduce(scores)  # each row is zero on all ranks but one
     found: NDArray[np.float32] = scores.cpu().numpy()
@@ -75,7 +76,8 @@ def evaluate(  # noqa: PLR0913 - a protocol has this many numbers
     """Clip and video accuracy on the test videos of a split: everything a figure needs to be compared."""
     videos = split_rows(store, split)["test"]
     draws = evaluation_draws(store, videos, clips, seed, protocol)
-    with progress("evaluating", len(draws), "clips") as advance:
+    shown = progress("evaluating", len(draws), "clips") if fabric.is_global_zero else nullcontext()
+    with shown as advance:
         scores = predict(fabric, model, store, recipe, draws, advance)
     labels = store.videos.labels[draws.video]
     of_videos, video_labels = video_scores(scores, clips), labels[::clips]

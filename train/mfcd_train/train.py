@@ -15,6 +15,7 @@ from mfcd_train.checkpoint import CHECKPOINT, Progress, load_checkpoint, load_we
 from mfcd_train.config import load_recipe
 from mfcd_train.dataset import split_rows
 from mfcd_train.runlog import begin_run, open_run
+from mfcd_train.stage import stage_options, staged
 from mfcd_train.trainer import TEACHER_FORMAT, Trainer
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ SEED = click.IntRange(0, 2**32 - 1)
 )
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
 @click.option("--seed", type=SEED, default=0, help="Seed of weights, order, crops and flips.")
+@stage_options
 @click.option("--json", "as_json", is_flag=True, help="Print a summary on stdout.")
 def cli(  # noqa: PLR0913 - one parameter an option
     store: Path,
@@ -52,6 +54,8 @@ def cli(  # noqa: PLR0913 - one parameter an option
     overrides: tuple[str, ...],
     device: str,
     seed: int,
+    stage: Path | None,
+    stage_limit: int | None,
     as_json: bool,
 ) -> int:
     """Train MFNet-3D on STORE as a recipe says, into the run folder --out.
@@ -59,12 +63,14 @@ def cli(  # noqa: PLR0913 - one parameter an option
     A teacher sees the RGB rebuilt from the store; a student sees the compressed clip and mimics its teacher.
     """
     opened, resolved = Store(store), load_recipe(recipe, overrides)
-    split_rows(opened, resolved.data.split)  # raises where there is nothing to train on
+    rows = split_rows(opened, resolved.data.split)  # raises where there is nothing to train on
     _check_teacher(resolved, teacher)
     origin = {"teacher": _resolved(teacher), "init": init if init == "none" else _resolved(init or teacher)}
     run = begin_run(out, resolved, opened, seed, origin)
     fabric = build_fabric(resolved, device)
-    progress = train(run, opened, fabric)
+    tells = fabric.local_rank == 0
+    with staged(opened, *rows.values(), stage=stage, limit_bytes=stage_limit, tells=tells) as nearer:
+        progress = train(run, nearer, fabric)
     metrics = run.read_metrics()
     if as_json:
         print_json(
