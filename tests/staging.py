@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from synthetic import random_gop, write_store
 
 from mfcd_core.store.index import file_checksum
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mfcd_core.store import Store
 
 NUM_SHARDS, NUM_VIDEOS = 5, 10
+OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
 
 STAGER = """
 import sys, threading, time
@@ -41,6 +43,12 @@ store = Store(sys.argv[1])
 with staged(store, np.arange(len(store.videos)), stage=Path(sys.argv[2]), limit_bytes=10**9):
     [thread.join() for thread in threading.enumerate() if thread.name == "stage"]
 """
+
+
+def require_own_mounts() -> None:
+    """Skip where a process may not mount file systems that it alone sees."""
+    if subprocess.run([*OWN_MOUNTS, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mounts in a name space of one's own are not permitted here")
 
 
 def write_noise(folder: Path, seed: int) -> Path:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from staging import (
-    copies_in,
-    only_folder,
-)
+from staging import OWN_MOUNTS, copies_in, only_folder, require_own_mounts
 from tiny_runs import run_command
 from training import is_same, last_line, train, weights_of
 
@@ -95,3 +94,37 @@ def test_sizes_have_units(
     arguments = (run, tiny_store, "--clips", 1, "--device", "cpu", "--stage-limit", text, "--stage", tmp_path)
     assert run_command(evaluate, *arguments).status == 0
     assert asked == [num_bytes]
+
+
+KILLS = """
+set -eu
+mount -t tmpfs none /dev/shm
+checkpoint="$1/checkpoint.pt"; shift
+for stage in none local; do
+    touch mark
+    setsid "$@" $([ $stage = none ] || echo --stage $stage) 2> /dev/null & trainer=$!
+    until [ "$checkpoint" -nt mark ]; do kill -0 $trainer; sleep 0.05; done
+    kill -KILL $trainer; wait $trainer || echo $stage ended with $?
+    for i in $(seq 100); do pgrep -s $trainer > /dev/null || break; sleep 0.1; done
+    for left in $(pgrep -s $trainer) $(ls -A /dev/shm); do echo $stage left $left; done
+done
+"$@" --stage local
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_training_leaves_nothing_that_the_next_start_meets(
+    tiny_store: Path, teacher_recipe: Path, tmp_path: Path
+) -> None:
+    """In a /dev/shm of its own: no shared memory and no process is left, with copies on a local disk or without."""
+    require_own_mounts()
+    settings = ("--set", "optim.epochs=15", "--set", "run.checkpoint_seconds=0", "--device", "cpu")
+    program = (sys.executable, "-c", "from mfcd_train.train import main; main()")
+    command = (*program, tiny_store, "--recipe", teacher_recipe, "--out", tmp_path / "run", *settings)
+    killing = [*OWN_MOUNTS, "sh", "-c", KILLS, "sh", tmp_path / "run", *command]
+    done = subprocess.run(killing, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["none ended with 137", "local ended with 137"]
+    assert done.returncode == 0, done.stderr
+    assert "resuming" in done.stderr
+    assert "--stage: 3 of 3 shards" in done.stderr
+    assert copies_in(only_folder(tmp_path / "local")) == [f"shard-0000{number}.h5" for number in range(3)]

@@ -145,7 +145,7 @@ class Copier:
     def _how_far(self) -> str:
         there = [shard for shard in self.shards if self.folder.copy_of(shard)]
         gigabytes = sum(shard.num_bytes for shard in there) / 1e9
-        return f"--stage: {len(there)} of {len(self.shards)} shards ({gigabytes:.3g} GB) are in {self.folder.path}"
+        return f"--stage: {len(there)} of {len(self.shards)} shards ({gigabytes:.2f} GB) are in {self.folder.path}"
 
     def _say(self, text: str) -> None:
         if self.tells:
