@@ -40,7 +40,7 @@ def slowly(path, blocks=copier._iter_blocks):
 
 copier._iter_blocks, copier.BLOCK_BYTES, copier.WAIT_SECONDS = slowly, 8192, 0.02
 store = Store(sys.argv[1])
-with staged(store, np.arange(len(store.videos)), stage=Path(sys.argv[2]), limit_bytes=10**9):
+with staged(store, np.arange(len(store.videos)), stage=Path(sys.argv[2]), stage_limit=10**9):
     [thread.join() for thread in threading.enumerate() if thread.name == "stage"]
 """
 
@@ -68,7 +68,7 @@ def finish() -> None:
 
 def stage_all(store: Store, stage: Path, limit_bytes: int | None = 10**9) -> None:
     """Copy all shards."""
-    with staged(store, np.arange(len(store.videos)), stage=stage, limit_bytes=limit_bytes):
+    with staged(store, np.arange(len(store.videos)), stage=stage, stage_limit=limit_bytes):
         finish()
 
 

@@ -131,7 +131,7 @@ import numpy as np
 from mfcd_core.store import Store
 from mfcd_train.stage import staged
 store, stage = Store(sys.argv[1]), Path(sys.argv[2])
-with staged(store, np.arange(10), stage=stage, limit_bytes=int(sys.argv[3])) as nearer:
+with staged(store, np.arange(10), stage=stage, stage_limit=int(sys.argv[3])) as nearer:
     next(thread for thread in threading.enumerate() if thread.name == "stage").join()
     gops = [nearer.read_gop(str(i), 0) for i in store.videos.ids]
 print(json.dumps({"files": len(list(stage.glob("*/shard-*"))), "gops": len(gops)}))

@@ -85,8 +85,8 @@ def test_sizes_have_units(
     asked = []
 
     @contextmanager
-    def noted(store: Store, *_videos: object, limit_bytes: int, **_: object) -> Iterator[Store]:
-        asked.append(limit_bytes)
+    def noted(store: Store, *_videos: object, stage_limit: int, **_: object) -> Iterator[Store]:
+        asked.append(stage_limit)
         yield store
 
     monkeypatch.setattr("mfcd_train.evaluate.staged", noted)

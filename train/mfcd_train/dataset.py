@@ -74,34 +74,6 @@ def training_draws(store: Store, videos: NDArray[np.int64], seed: int, epoch: in
     )
 
 
-def shard_of(draws: Draws, rank: int, num_ranks: int) -> Draws:
-    """What rank `rank` of `num_ranks` is fed: every n-th draw. The steps of all ranks together are those of one."""
-    return draws[rank::num_ranks]
-
-
-def whole_steps(draws: Draws, step_size: int, num_ranks: int = 1) -> Draws:
-    """The draws that fill steps of `step_size` clips over all ranks: each rank takes as many steps, of as many clips.
-
-    The rest of the epoch is left out, other videos in each epoch. Fewer draws than a step are one smaller step. Raises
-    UsageError where ranks would get nothing, or unequal parts of a step.
-    """
-    if step_size % num_ranks:
-        raise UsageError(f"{step_size} clips a step: expected a multiple of the {num_ranks} processes")
-    if len(draws) < num_ranks:
-        raise UsageError(f"{len(draws)} training videos: expected at least one for each of {num_ranks} processes")
-    unit = step_size if len(draws) >= step_size else num_ranks
-    return draws[: len(draws) // unit * unit]
-
-
-def dealt_rows(num_draws: int, batch_size: int, rank: int, num_ranks: int) -> NDArray[np.int64]:
-    """Rows of draws that a rank evaluates: whole batches, dealt in turn, each one to a single rank.
-
-    The batches are those of one process, and so are the scores, bit for bit.
-    """
-    rows = np.arange(num_draws)
-    return np.flatnonzero(rows // batch_size % num_ranks == rank)
-
-
 def _random_clips(num_gops: int, clips: int, random: np.random.Generator) -> NDArray[np.int64]:
     return random.choice(num_gops, clips, replace=num_gops < clips)
 

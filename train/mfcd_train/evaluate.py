@@ -63,9 +63,8 @@ def accuracy(  # noqa: PLR0913 - one argument an option
     protocol: str,
     seed: int,
     device: str,
-    stage: Path | None,
-    stage_limit: int | None,
     as_json: bool,
+    **staging: Any,  # noqa: ANN401 - the options of `stage_options`
 ) -> int:
     """Accuracy of RUN on the test videos of STORE: clips and videos, top-1 and top-5, and by class.
 
@@ -76,8 +75,8 @@ def accuracy(  # noqa: PLR0913 - one argument an option
         raise UsageError(f"{run} knows classes {log.classes[:3]} ..., {store} has {list(opened.classes[:3])} ...")
     fabric = build_fabric(log.recipe, device)
     split = split or log.recipe.data.split
-    test, tells = split_rows(opened, split)["test"], fabric.local_rank == 0
-    with staged(opened, test, stage=stage, limit_bytes=stage_limit, tells=tells) as nearer:
+    test = split_rows(opened, split)["test"]
+    with staged(opened, test, tells=fabric.local_rank == 0, **staging) as nearer:
         network = load_model(log, fabric)
         result = evaluate(fabric, network, nearer, log.recipe, split=split, clips=clips, seed=seed, protocol=protocol)
     result = {"run": str(run), "store": str(store), **result}

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric.wrappers import is_wrapped
 from torch import distributed
 
 from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.console import progress
 from mfcd_train.assemble import build_assembler
-from mfcd_train.dataset import dealt_rows, evaluation_draws, split_rows
+from mfcd_train.dataset import evaluation_draws, split_rows
 from mfcd_train.loader import iter_batches
 from mfcd_train.metrics import topk_accuracy, video_scores
+from mfcd_train.sharing import dealt_rows, share_buffers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,15 +32,16 @@ if TYPE_CHECKING:
 def predict(
     fabric: Fabric, model: nn.Module, store: Store, recipe: Recipe, draws: Draws, advance: Advance | None = None
 ) -> NDArray[np.float32]:
-    """Softmax of each drawn clip, (n, classes) float32, in eval mode; on every rank, in the order of the draws.
+    """Softmax of each drawn clip, (n, classes) float32, in eval mode; in every process, in the order of the draws.
 
-    The ranks share the batches out among themselves, each with the buffers (running statistics) of the first one.
+    model: the plain network: steps of a wrapped one wait for all processes, which here may take different numbers of
+    them. Processes share the batches out among themselves, and have the batch statistics of the first one.
     """
-    batch_size, num_ranks = recipe.data.batch_size, fabric.world_size
-    rows = dealt_rows(len(draws), batch_size, fabric.global_rank, num_ranks)
+    batch_size, peers = recipe.data.batch_size, fabric.world_size
+    rows = dealt_rows(len(draws), batch_size, fabric.global_rank, peers)
     scores = torch.zeros(len(draws), len(store.classes), device=fabric.device)
     clip_format, assemble = recipe.data.clip_format, build_assembler(store, recipe)
-    network = _shared_network(model, num_ranks).eval()
+    share_buffers(fabric, model.eval())
     batches = iter_batches(
         store,
         draws[rows],
@@ -51,23 +52,14 @@ def predict(
     for number, batch in enumerate(batches):
         clip = assemble(batch.to(fabric.device), [clip_format])[clip_format]
         with fabric.autocast():
-            logits = network(clip.contiguous(memory_format=torch.channels_last_3d))
+            logits = model(clip.contiguous(memory_format=torch.channels_last_3d))
         scores[rows[number * batch_size :][: len(logits)]] = logits.float().softmax(1)
         if advance:
-            advance(min(batch_size * num_ranks, len(draws) - number * batch_size * num_ranks))
-    if num_ranks > 1:
-        distributed.all_reduce(scores)  # each row is zero on all ranks but one
+            advance(min(batch_size * peers, len(draws) - number * batch_size * peers))
+    if peers > 1:
+        distributed.all_reduce(scores)  # each row is zero in all processes but one
     found: NDArray[np.float32] = scores.cpu().numpy()
     return found
-
-
-def _shared_network(model: nn.Module, num_ranks: int) -> nn.Module:
-    """The network without what synchronises the steps of training: here, ranks may take different numbers of them."""
-    network = cast("nn.Module", model.module) if is_wrapped(model) else model
-    if num_ranks > 1:
-        for buffer in network.buffers():
-            distributed.broadcast(buffer, 0)
-    return network
 
 
 def evaluate(  # noqa: PLR0913 - a protocol has this many numbers

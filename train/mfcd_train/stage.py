@@ -88,19 +88,19 @@ def shards_of(store: Store, *videos: NDArray[np.int64]) -> list[ShardEntry]:
 
 @contextmanager
 def staged(
-    store: Store, *videos: NDArray[np.int64], stage: Path | None, limit_bytes: int | None = None, tells: bool = True
+    store: Store, *videos: NDArray[np.int64], stage: Path | None, stage_limit: int | None = None, tells: bool = True
 ) -> Iterator[Store]:
     """The store, read from copies in the folder `stage` as soon as they are there; a thread makes them meanwhile.
 
     videos: rows of those that will be read; only their shards are copied. stage: None leaves the store as it is.
-    limit_bytes: of all that lies in `stage`; None leaves a tenth of the disk free. tells: whether to print what
+    stage_limit: of all that lies in `stage`, in bytes; None leaves a tenth of the disk free. tells: whether to print what
     becomes of it, as one process a node should. Raises UsageError where `stage` cannot be written.
     """
     if stage is None:
         yield store
         return
     shards = shards_of(store, *videos)
-    folder = StageFolder(_make_folder(stage, store), store, limit_bytes)
+    folder = StageFolder(_make_folder(stage, store), store, stage_limit)
     nearer = Store(store.path, StagedShards(folder.path, shards))
     copier = Copier(folder, shards, tells)
     thread = threading.Thread(target=copier.run, name="stage", daemon=True)
