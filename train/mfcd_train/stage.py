@@ -93,8 +93,8 @@ def staged(
     """The store, read from copies in the folder `stage` as soon as they are there; a thread makes them meanwhile.
 
     videos: rows of those that will be read; only their shards are copied. stage: None leaves the store as it is.
-    stage_limit: of all that lies in `stage`, in bytes; None leaves a tenth of the disk free. tells: whether to print what
-    becomes of it, as one process a node should. Raises UsageError where `stage` cannot be written.
+    stage_limit: of all that lies in `stage`, in bytes; None leaves a tenth of the disk free. tells: whether to print
+    what becomes of it, as one process a node should. Raises UsageError where `stage` cannot be written.
     """
     if stage is None:
         yield store
