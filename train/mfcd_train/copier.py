@@ -30,6 +30,7 @@ FOLDER, PART = "mfcd-stage-", ".part"
 LOCK, IN_USE = ".mfcd-stage.lock", ".in-use"
 BLOCK_BYTES = 4 << 20
 FREE_SHARE = 0.1  # of the disk, left alone where no limit is given
+NICE = 10  # the copying thread gives way to those that read for the network
 WAIT_SECONDS = 1.0  # before another look at shards that other processes copy
 
 
@@ -129,7 +130,9 @@ class Copier:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Copy until all is there, or no room is left, or `stop` is set; then say how far it came."""
+        """Copy until all is there, or no room is left, or `stop` is set; then say how far it came. For a thread."""
+        with suppress(OSError):  # of a system that cannot do it for one thread
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         with suppress(_StoppedError):
             try:
                 self.folder.begin()
