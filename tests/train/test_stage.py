@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 import pickle
 import shutil
 import threading
@@ -184,6 +186,20 @@ def test_copies_that_vanish_are_read_from_the_store(store: Store, stage: Path) -
     shutil.rmtree(stage)
     nearer._files.begin()  # as where other shards have pushed it out
     assert everything(nearer) == expected
+
+
+def test_a_disk_without_locks_is_one_warning(
+    store: Store, stage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_file: object, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    stage_all(store, stage)
+    said = capsys.readouterr().err
+    assert said.startswith("warning: --stage: 0 of 5 shards (0.00 GB) are in ")
+    assert said.endswith(f" (No locks available); the others are read from {store.path}\n")
+    assert copies_in(only_folder(stage)) == []
 
 
 # Starting again
