@@ -27,10 +27,10 @@ from mfcd_core.bench import (
 )
 from mfcd_core.errors import MfcdError, VideoError
 from mfcd_core.machine import describe_machine
-from mfcd_prep.bitstream import read_picture_types
 from mfcd_prep.encode import plan_videos
 from mfcd_prep.ffmpeg import LOGGED, ffmpeg_binary, ffmpeg_version
 from mfcd_prep.manifest import read_manifest
+from mfcd_prep.mpeg4 import read_picture_types
 from mfcd_prep.options import jobs_option, json_option
 from mfcd_prep.source import probe
 from mfcd_prep.transcode import EncodeSettings, encode_command, hash_file
@@ -60,7 +60,7 @@ def encode(videos: Path, *, jobs: int, repeats: int, limit: int | None, as_json:
     """Encode VIDEOS: frames a second and CPU a frame, beside ffmpeg itself.
 
     VIDEOS is a folder tree, as `mfcd-prep encode` takes it. Ours is that command as a process, all of it: start,
-    probing, hashing, encoding, the check that decodes every output, the journal. The peers run the same ffmpeg with
+    probing, hashing, encoding, the check of every output, the journal. The peers run the same ffmpeg with
     the same encoder and filters and check nothing: a shell loop, one video after another; `xargs -P JOBS`; and
     `xargs -P JOBS` with our own arguments to the letter, which give each video one thread and write the same bytes.
 
