@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
-from mfcd_core.errors import StoreError
 from mfcd_core.store.unpacker import PlaneReader
-from mfcd_train.loader import STOP, Batch, PlaneLayout, finish_batch, labels_of
+from mfcd_train.loader import STOP, Batch, PlaneLayout, finish_batch, labels_of, try_to_read
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
     from mfcd_core.store import Store
@@ -42,19 +39,15 @@ class BatchDataset(Dataset[Batch]):
         draws = self._draws[index * self._batch_size : (index + 1) * self._batch_size]
         layout = PlaneLayout(self._reader.arrays, len(draws))
         planes = layout.planes(_memory(layout.num_bytes), len(draws))
-        errors = [self._try_to_read(gop, planes, i) for i, gop in enumerate(draws.gop.tolist())]
+        arrays = {name: plane.numpy() for name, plane in planes.items()}
+        read = [(place, try_to_read(self._reader, gop, arrays, place)) for place, gop in enumerate(draws.gop.tolist())]
+        errors = {place: error for place, error in read if error is not None}
         return finish_batch(Batch(planes, labels_of(self._store, draws), draws), errors, self._on_bad_gop)
-
-    def _try_to_read(self, gop: int, planes: Mapping[str, Tensor], place: int) -> StoreError | None:
-        try:
-            self._reader.read_into(gop, {name: plane[place].numpy() for name, plane in planes.items()})
-        except StoreError as error:
-            return error
-        return None
 
 
 def _memory(num_bytes: int) -> Tensor:
     """In a worker process, memory that the process of the loader sees, too, so that a batch is not copied."""
     if get_worker_info() is None:
         return torch.empty(num_bytes, dtype=torch.uint8)
-    return torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(num_bytes))  # noqa: SLF001 - as default_collate does
+    shared: Any = torch.UntypedStorage
+    return torch.empty(0, dtype=torch.uint8).set_(shared._new_shared(num_bytes))  # noqa: SLF001 - as torch's own does
