@@ -102,7 +102,7 @@ def test_every_key_has_a_help_text() -> None:
         ({"optim": {"nesterov": 1}}, r"optim.nesterov is 1: expected bool"),
         ({"data": {"split": 1}}, r"data.split is 1: expected str"),
         ({"data": {"clip_format": "RGB"}}, r"data.clip_format is 'RGB': expected one of rgb, augmented, residual"),
-        ({"optim": {"schedule": "poly"}}, r"optim.schedule is 'poly': expected one of step, cosine, constant"),
+        ({"optim": {"schedule": "poly"}}, r"optim.schedule is 'poly': expected one of step, cosine, plateau, constant"),
         ({"data": {"batch_size": 0}}, r"data.batch_size is 0: expected 1 to inf"),
         ({"data": {"flip": 1.5}}, r"data.flip is 1.5: expected 0 to 1"),
         ({"data": {"flip": -0.1}}, r"data.flip is -0.1: expected 0 to 1"),
