@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FOLDER, PART = "mfcd-stage-", ".part"
 LOCK, IN_USE = ".mfcd-stage.lock", ".in-use"
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 FREE_SHARE = 0.1  # of the disk, left alone where no limit is given
 NICE = 10  # the copying thread gives way to those that read for the network
 WAIT_SECONDS = 1.0  # before another look at shards that other processes copy
@@ -215,23 +215,25 @@ def _is_locked(file: int, part: Path) -> bool:
         return False
 
 
-def _iter_blocks(path: Path) -> Iterator[bytes]:
+def _iter_blocks(path: Path) -> Iterator[memoryview]:
+    """The bytes of a file, in memory that is used again for each next block."""
+    memory = memoryview(bytearray(BLOCK_BYTES))
     try:
         with path.open("rb", buffering=0) as source:
-            while block := source.read(BLOCK_BYTES):
-                yield block
+            while num_bytes := source.readinto(memory):
+                yield memory[:num_bytes]
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error.strerror})") from None
 
 
-def _write(file: int, block: bytes) -> int:
-    left = memoryview(block)
+def _write(file: int, block: memoryview) -> int:
+    left = block
     while left:
         left = left[os.write(file, left) :]
     return len(block)
 
 
-def size_of(path: os.PathLike[str]) -> int:
+def size_of(path: str | os.PathLike[str]) -> int:
     """Bytes of a file, -1 where there is none."""
     try:
         return os.stat(path).st_size  # noqa: PTH116 - faster than pathlib's, and asked before every read

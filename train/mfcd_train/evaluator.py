@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from mfcd_train.config import Recipe
     from mfcd_train.dataset import Draws
 
+MAX_BATCH_SIZE = 32
+"""Clips that go through the network at once: the batch of a step may be the share of many devices."""
+
 
 @torch.no_grad()
 def predict(
@@ -37,7 +40,7 @@ def predict(
     model: the plain network: steps of a wrapped one wait for all processes, which here may take different numbers of
     them. Processes share the batches out among themselves, and have the batch statistics of the first one.
     """
-    batch_size, peers = recipe.data.batch_size, fabric.world_size
+    batch_size, peers = min(recipe.data.batch_size, MAX_BATCH_SIZE), fabric.world_size
     rows = dealt_rows(len(draws), batch_size, fabric.global_rank, peers)
     scores = torch.zeros(len(draws), len(store.classes), device=fabric.device)
     clip_format, assemble = recipe.data.clip_format, build_assembler(store, recipe)

@@ -56,17 +56,16 @@ class StagedShards:
     """Whole copies in a folder, found as soon as they have their names (see `mfcd_core.store.files.Copies`)."""
 
     def __init__(self, folder: Path, shards: Sequence[ShardEntry]) -> None:
-        self._copies = {shard.name: (folder / shard.name, shard.num_bytes) for shard in shards}
+        self._folder = folder
+        self._sizes = {shard.name: shard.num_bytes for shard in shards}
         self._found: dict[str, Path] = {}
         self._given_up: set[str] = set()
 
     def find(self, name: str) -> Path | None:
         """Path of the copy of a shard, of the right size; None where there is none yet."""
         found = self._found.get(name)
-        if found is None and name in self._copies and name not in self._given_up:
-            path, num_bytes = self._copies[name]
-            if size_of(path) == num_bytes:
-                found = self._found[name] = path
+        if found is None and name not in self._given_up and size_of(f"{self._folder}/{name}") == self._sizes.get(name):
+            found = self._found[name] = self._folder / name
         return found
 
     def give_up(self, name: str, error: Exception) -> bool:
