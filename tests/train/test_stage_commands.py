@@ -118,18 +118,8 @@ def test_a_killed_training_leaves_nothing_that_the_next_start_meets(
     changes = ("optim.epochs=15", "run.checkpoint_seconds=0", "run.report=false", "run.tensorboard=false")
     settings = [word for change in changes for word in ("--set", change)]
     program = (sys.executable, "-c", "from mfcd_train.train import main; main()")
-    command = (
-        *program,
-        tiny_store,
-        "--recipe",
-        teacher_recipe,
-        "--out",
-        tmp_path / "run",
-        "--device",
-        "cpu",
-        *settings,
-    )
-    killing = [*OWN_MOUNTS, "sh", "-c", KILLS, "sh", tmp_path / "run", *command]
+    command = [*program, tiny_store, "--recipe", teacher_recipe, "--out", tmp_path / "run", "--device", "cpu"]
+    killing = [*OWN_MOUNTS, "sh", "-c", KILL, "sh", tmp_path / "run", *command, *settings, "--stage", "local"]
     done = subprocess.run(killing, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == ["ended with 137"]
     assert done.returncode == 0, done.stderr
