@@ -48,6 +48,10 @@ class Batch:
     draws: Draws
     num_skipped: int = 0
 
+    def __getitem__(self, rows: slice) -> Batch:
+        planes = {name: plane[rows] for name, plane in self.planes.items()}
+        return Batch(planes, self.labels[rows], self.draws[rows])
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`; the copy is complete, its source may be used again."""
         planes = {name: plane.to(device) for name, plane in self.planes.items()}
