@@ -25,6 +25,7 @@ from mfcd_train.preemption import PREEMPTED_STATUS, PreemptedError, sigterm_as_w
 from mfcd_train.report import write_report
 from mfcd_train.runlog import REPORT, begin_run, open_run
 from mfcd_train.sharing import check_shares
+from mfcd_train.stage import stage_options, staged
 from mfcd_train.trainer import TEACHER_FORMAT, Trainer
 from mfcd_train.watchers import find_wandb, open_tensorboard, open_wandb
 
@@ -56,6 +57,7 @@ SEED = click.IntRange(0, 2**32 - 1)
 @click.option("--seed", type=SEED, default=0, help="Seed of weights, order, crops and flips.")
 @click.option("--deterministic", is_flag=True, help="The same numbers from the same command; slower on a GPU.")
 @click.option("--wandb", is_flag=True, help="Log to Weights & Biases, if installed; offline unless WANDB_MODE is set.")
+@stage_options
 @click.option("--json", "as_json", is_flag=True, help="Print a summary on stdout.")
 def cli(  # noqa: PLR0913 - one parameter an option
     store: Path,
@@ -70,6 +72,7 @@ def cli(  # noqa: PLR0913 - one parameter an option
     deterministic: bool,
     wandb: bool,
     as_json: bool,
+    **staging: Any,  # noqa: ANN401 - the options of `stage_options`
 ) -> int:
     """Train MFNet-3D on STORE as a recipe says, into the run folder --out.
 
@@ -89,7 +92,8 @@ def cli(  # noqa: PLR0913 - one parameter an option
         begin_run(out, resolved, opened, seed, origin)
     fabric.barrier()  # the others find what the first has written
     run = open_run(out)
-    status, last = _train_to_the_end(run, opened, fabric, wandb=wandb)
+    with staged(opened, *rows.values(), tells=fabric.local_rank == 0, **staging) as nearer:
+        status, last = _train_to_the_end(run, nearer, fabric, wandb=wandb)
     if fabric.is_global_zero and as_json:
         print_json({"run": str(out), **last})
     return status
