@@ -12,7 +12,8 @@ import tomli_w
 
 from mfcd_core.errors import UsageError
 from mfcd_train.build import build_model
-from mfcd_train.config import Recipe, load_recipe
+from mfcd_train.config import Recipe
+from mfcd_train.recipe_files import load_recipe
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from mfcd_core.store import Store
 from mfcd_train import trainer
 from mfcd_train.assemble import build_assembler
 from mfcd_train.checkpoint import CHECKPOINT, Progress, load_checkpoint
-from mfcd_train.models.mfnet3d import MFNet3D
+from mfcd_train.models.mfnet3d import HINT_LAYERS, MFNet3D
 from mfcd_train.optimizers import OPTIMIZERS
 from mfcd_train.runlog import METRICS, RUN, open_run
 from mfcd_train.train import main
@@ -114,6 +114,9 @@ def test_a_student_logs_all_terms_of_its_loss(student_run: Path) -> None:
     total = step["loss/ce"] + 0.1 * step["loss/hint"] + 0.5 * step["loss/soft"]
     assert step["loss/total"] == pytest.approx(total, rel=1e-5)
     assert min(step["loss/ce"], step["loss/hint"], step["loss/soft"]) > 0
+    assert (step["weight/hint"], step["weight/soft"]) == pytest.approx((0.1, 0.5))
+    layers = [step[f"loss/hint/{name}"] for name in HINT_LAYERS]
+    assert sum(layers) == pytest.approx(step["loss/hint"], rel=1e-5)
 
 
 def test_teacher_and_student_see_the_same_places(

@@ -13,7 +13,7 @@ import tomli_w
 from mfcd_core.atomic import replacing
 from mfcd_core.errors import UsageError
 from mfcd_train.checkpoint import CHECKPOINT
-from mfcd_train.config import load_recipe
+from mfcd_train.recipe_files import load_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

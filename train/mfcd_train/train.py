@@ -12,8 +12,9 @@ from mfcd_core.errors import UsageError
 from mfcd_core.store import Store
 from mfcd_train.build import build_fabric, build_model, build_optimizer, load_model
 from mfcd_train.checkpoint import CHECKPOINT, Progress, load_checkpoint, load_weights
-from mfcd_train.config import load_recipe
 from mfcd_train.dataset import split_rows
+from mfcd_train.pretrained import load_pretrained, read_pretrained
+from mfcd_train.recipe_files import load_recipe, shipped_recipes
 from mfcd_train.runlog import begin_run, open_run
 from mfcd_train.trainer import TEACHER_FORMAT, Trainer
 
@@ -26,16 +27,20 @@ if TYPE_CHECKING:
     from mfcd_train.runlog import RunLog
 
 SEED = click.IntRange(0, 2**32 - 1)
+EPILOG = "\b\nShipped recipes:\n" + "\n".join(f"  {name:<27} {what}" for name, what in shipped_recipes().items())
 
 
-@click.command("mfcd-train", context_settings={"show_default": True})
+@click.command("mfcd-train", epilog=EPILOG, context_settings={"show_default": True})
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--recipe", required=True, help="Name of a shipped recipe, or a TOML file.")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command again resumes."
 )
 @click.option("--teacher", type=click.Path(path_type=Path), help="Run that the student mimics.")
-@click.option("--init", help="Run whose weights to start from, or `none`. Default: the teacher, if there is one.")
+@click.option(
+    "--init",
+    help="Weights to start from: a run, a published MFNet-3D (.pth), or `none`. Default: the teacher, if there is one.",
+)
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one recipe key, as in optim.epochs=10."
 )
@@ -113,8 +118,7 @@ def _initialise(model: nn.Module, run: RunLog) -> None:
     if init is None or init == "none":
         say("starting from random weights")
         return
-    load_weights(model, load_checkpoint(Path(init))["model"], init)
-    say(f"starting from the weights of {init}")
+    say(f"starting from the weights of {load_pretrained(model, read_pretrained(Path(init)), run.classes)}")
 
 
 def _load_teacher(run: RunLog, store: Store, fabric: Fabric) -> MFNet3D:
