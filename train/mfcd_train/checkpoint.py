@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from xxhash import xxh3_128
 
 from mfcd_core.atomic import replacing
-from mfcd_core.errors import UsageError
+from mfcd_core.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,9 +20,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 NUM_NAMED, MAX_NAME = 4, 100  # of names in a message, and characters of one
 PARTS = ("model", "optimizer", "progress")
+UNAVERAGED = "unaveraged"
+"""Where `model` is a moving average of weights: those that training goes on from."""
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 """What torch's safe unpickler raises on bytes that are no checkpoint, beside errors of pickle and struct."""
 
@@ -34,20 +38,86 @@ class Progress:
     step: int = 0
 
 
-def save_checkpoint(folder: Path, model: Mapping[str, Any], optimizer: Mapping[str, Any], progress: Progress) -> None:
-    """Write the checkpoint of a run: durable once it has its name."""
-    state = {"model": dict(model), "optimizer": dict(optimizer), "progress": vars(progress)}
-    with replacing(folder / CHECKPOINT) as part:
-        torch.save(state, part)
+def save_checkpoint(
+    folder: Path,
+    model: Mapping[str, Any],
+    optimizer: Mapping[str, Any],
+    progress: Progress,
+    **more: Mapping[str, Any],
+) -> None:
+    """Write the checkpoint of a run: read back and compared before it has its name, durable once it has it.
 
-
-def load_checkpoint(folder: Path) -> dict[str, Any]:
-    """Read the checkpoint of a run. Raises UsageError where there is none or it cannot be read."""
+    model: the weights that are evaluated. more: further parts by name, such as `UNAVERAGED`.
+    Raises OutputError where it cannot be written; the one before is left as it was.
+    """
+    state = {"model": dict(model), "optimizer": dict(optimizer), "progress": vars(progress), **more}
     path = folder / CHECKPOINT
+    try:
+        with replacing(path) as part:
+            with part.open("wb") as file:
+                torch.save(state, file)
+            if not _is_same(torch.load(part, map_location="cpu", weights_only=True), state):
+                raise OutputError(f"{path}: reads back otherwise than it was written; check the disk and the memory")
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
+        raise OutputError(
+            f"{path}: the checkpoint of step {progress.step} cannot be written ({reason}): free some space or mend the "
+            f"disk, then run again; it goes on from {describe_checkpoint(folder)}"
+        ) from error
+
+
+def _is_same(found: Any, written: Any) -> bool:  # noqa: ANN401 - a tree of anything
+    if isinstance(written, torch.Tensor):
+        return isinstance(found, torch.Tensor) and torch.equal(found, written.detach().cpu())
+    if isinstance(written, dict):
+        return list(found) == list(written) and all(_is_same(found[name], written[name]) for name in written)
+    if isinstance(written, list | tuple):
+        return len(found) == len(written) and all(map(_is_same, found, written))
+    return bool(found == written)
+
+
+def describe_checkpoint(folder: Path) -> str:
+    """Name the last checkpoint of a run and its step, or say that there is none."""
+    if not (folder / CHECKPOINT).exists():
+        return "the start: no checkpoint was written yet"
+    return f"{folder / CHECKPOINT}, step {load_checkpoint(folder)['progress']['step']}"
+
+
+def keep_checkpoint(folder: Path, name: str) -> None:
+    """Keep the checkpoint that there is now under another name too, without its bytes once more where links work."""
+    if (folder / name).exists() and (folder / name).samefile(folder / CHECKPOINT):
+        return
+    with replacing(folder / name) as part:
+        try:
+            part.hardlink_to(folder / CHECKPOINT)
+        except OSError:
+            shutil.copyfile(folder / CHECKPOINT, part)
+
+
+def keep_epoch(folder: Path, epoch: int, keep_last: int) -> None:
+    """Keep the checkpoint that there is now as that of `epoch`, and of those kept before the `keep_last` last ones."""
+    if keep_last:
+        keep_checkpoint(folder, f"epoch-{epoch:04}.pt")
+    for path in sorted(folder.glob("epoch-*.pt"))[: -keep_last or None]:
+        path.unlink()
+
+
+def weights_checksum(weights: Mapping[str, Tensor]) -> str:
+    """xxh3_128 of names, shapes, types and bytes of tensors on the CPU, in their order."""
+    digest = xxh3_128()
+    for name, weight in weights.items():
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
+        digest.update(weight.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load_checkpoint(folder: Path, name: str = CHECKPOINT) -> dict[str, Any]:
+    """Read a checkpoint of a run. Raises UsageError where there is none or it cannot be read."""
+    path = folder / name
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UsageError(f"{folder}: no {CHECKPOINT}; expected a run of mfcd-train") from None
+        raise UsageError(f"{folder}: no {name}; expected a run of mfcd-train") from None
     except (*UNREADABLE, pickle.UnpicklingError, struct.error) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"{path}: not a readable checkpoint ({reason}); train again") from None

@@ -64,16 +64,25 @@ class OptimRecipe:
     epochs: int = key(30, "epochs; each draws one GOP of every video", 1)
     schedule: str = key("step", "how the learning rate falls", one_of=SCHEDULES)
     milestones: tuple[int, ...] = key((15, 25), "epochs after which `step` multiplies by gamma", 0)
-    gamma: float = key(0.1, "factor of `step`", 0, 1)
+    gamma: float = key(0.1, "factor of `step` and `plateau`", 0, 1)
+    plateau_epochs: int = key(3, "epochs without a better validation after which `plateau` multiplies by gamma", 1)
     warmup_epochs: float = key(0.0, "epochs of linear warm-up")
+    backbone_factor: float = key(1.0, "factor on the learning rate of all but the classifier")
+    clip_norm: float = key(0.0, "length to which a longer gradient is cut; 0: none is")
+    label_smoothing: float = key(0.0, "share of a label that is spread over all classes", 0, 0.99)
+    accumulate: int = key(1, "parts of a batch that go through the network one by one, where memory is short", 1)
+    sync_batchnorm: bool = key(default=False, help_text="batch statistics over all GPUs in place of one by one")
+    ema_decay: float = key(0.0, "decay a step of the moving average of weights that is evaluated; 0: none", 0, 0.999999)
+    early_stop: int = key(0, "epochs without a better validation after which training ends; 0: never", 0)
 
     def __post_init__(self) -> None:
         if self.optimizer == "sgd" and self.nesterov and not self.momentum:
             raise UsageError("optim.momentum 0 with optim.nesterov: expected momentum above 0, or nesterov = false")
 
-    def rate_at(self, epoch: float) -> float:
-        """Learning rate at a fractional epoch, after warm-up."""
-        factor = SCHEDULES[self.schedule](epoch, self.epochs, self.milestones, self.gamma)
+    def rate_at(self, epoch: float, num_plateaus: int = 0) -> float:
+        """Learning rate of the classifier at a fractional epoch, after warm-up and so many plateaus."""
+        milestones = (0,) * num_plateaus if self.schedule == "plateau" else self.milestones
+        factor = SCHEDULES[self.schedule](epoch, self.epochs, milestones, self.gamma)
         return self.learning_rate * warmup_factor(epoch, self.warmup_epochs) * factor
 
 
@@ -115,6 +124,9 @@ class RunRecipe:
     on_bad_gop: str = key("stop", "what to do about a GOP that cannot be read in training", one_of=ON_BAD_GOP)
     validate_every: int = key(1, "epochs between validations; the last one always", 1)
     checkpoint_seconds: float = key(300.0, "seconds between checkpoints within an epoch; 0: after every step")
+    keep_last: int = key(0, "epochs whose checkpoints are kept, beside the last and the best one", 0)
+    tensorboard: bool = key(default=True, help_text="write events for TensorBoard into the run folder")
+    report: bool = key(default=True, help_text="write a page on the run at its end")
 
 
 @dataclass(frozen=True)

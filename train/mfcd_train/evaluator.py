@@ -41,7 +41,8 @@ def predict(
         num_threads=recipe.run.loader_threads,
     ):
         clip = assemble(batch.to(fabric.device), [clip_format])[clip_format]
-        logits = model(clip.contiguous(memory_format=torch.channels_last_3d))
+        with fabric.autocast():
+            logits = model(clip.contiguous(memory_format=torch.channels_last_3d))
         scores.append(logits.float().softmax(1).cpu().numpy())
         if advance:
             advance(len(batch.labels))

@@ -66,9 +66,12 @@ def soft_loss(
     return divergence(student, teacher, temperature)
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of logits (N, num_classes) and integer labels (N,), mean over the batch (Eq. 7)."""
-    return F.cross_entropy(_full(logits), labels)
+def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross entropy of logits (N, num_classes) and integer labels (N,), mean over the batch (Eq. 7).
+
+    label_smoothing: share of each label that is spread evenly over all classes.
+    """
+    return F.cross_entropy(_full(logits), labels, label_smoothing=label_smoothing)
 
 
 def total_loss(
