@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +12,7 @@ from lightning_fabric import Fabric
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mfcd_core.clip import CLIP_FORMATS
-from mfcd_core.console import say, warn
+from mfcd_core.console import hush, say, warn
 from mfcd_core.errors import UsageError
 from mfcd_train.checkpoint import CHECKPOINT, UNAVERAGED, load_checkpoint, load_weights
 from mfcd_train.models.mfnet3d import MFNet3D
@@ -51,6 +52,8 @@ def build_fabric(recipe: Recipe, device: str, *, deterministic: bool = False) ->
     if precision == "bf16-mixed" and fabric.device.type == "cpu":
         warn("run.precision bf16-mixed on a CPU: torch gives gradients that are no numbers now and then; use 32-true")
     fabric.launch()
+    if not fabric.is_global_zero:
+        hush()
     return fabric
 
 
@@ -91,7 +94,7 @@ def load_model(run: RunLog, fabric: Fabric, checkpoint: str = CHECKPOINT) -> MFN
     Call it under `fabric.autocast()`: it is no module of Fabric's, since those expect gradients from many devices.
     """
     state = load_checkpoint(run.folder, checkpoint)
-    if fabric.is_global_zero and UNAVERAGED in state:
+    if UNAVERAGED in state:
         say(f"{run.folder}: weights are the moving average over steps (optim.ema_decay {run.recipe.optim.ema_decay})")
     model = build_model(run.recipe, len(run.classes))
     load_weights(model, state["model"], str(run.folder))
@@ -115,6 +118,7 @@ def setup(fabric: Fabric, network: MFNet3D, optimizer: Optimizer, optim: OptimRe
     """Set a network and its optimizer up for steps on all devices: what comes back stands in for them."""
     if optim.sync_batchnorm and fabric.world_size > 1:
         network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # 1x1x1: both are the same
     model, optimizer = fabric.setup(network, optimizer)
     model.mark_forward_method("forward_with_hints")
     return model, optimizer

@@ -105,8 +105,7 @@ def _train_to_the_end(run: RunLog, store: Store, fabric: Fabric, *, wandb: bool)
     try:
         progress = train(run, store, fabric, wandb=wandb)
     except PreemptedError as stopped:
-        if fabric.is_global_zero:
-            say(f"{stopped}; the same command goes on from here")
+        say(f"{stopped}; the same command goes on from here")
         return PREEMPTED_STATUS, {"preempted": True}
     if fabric.is_global_zero and run.recipe.run.report:
         write_report(store, [run], run.folder / REPORT)
@@ -131,20 +130,20 @@ def _check_teacher(recipe: Recipe, teacher: Path | None) -> None:
 def train(run: RunLog, store: Store, fabric: Fabric, *, wandb: bool = False) -> Progress:
     """Begin or resume `run` and bring it to its last epoch. Raises PreemptedError after SIGTERM."""
     fabric.seed_everything(int(run.facts["seed"]), verbose=False)
-    recipe, tell = run.recipe, say if fabric.is_global_zero else _keep_quiet
+    recipe = run.recipe
     network = build_model(recipe, len(store.classes))
     state, progress = None, Progress()
     if (run.folder / CHECKPOINT).exists():
         state = load_checkpoint(run.folder)
         load_weights(network, state["model"], str(run.folder))
         progress = Progress(**state["progress"])
-        tell(f"resuming {run.folder} at epoch {progress.epoch} of {recipe.optim.epochs}, step {progress.step}")
+        say(f"resuming {run.folder} at epoch {progress.epoch} of {recipe.optim.epochs}, step {progress.step}")
     else:
         _initialise(network, run)
     teacher = load_model(open_run(Path(run.facts["teacher"])), fabric) if recipe.distill.needs_teacher else None
     average = build_average(recipe.optim, network, fabric, progress.step)
     if average is not None:
-        tell(f"validation and checkpoints use the moving average of weights (ema_decay {recipe.optim.ema_decay})")
+        say(f"validation and checkpoints use the moving average of weights (ema_decay {recipe.optim.ema_decay})")
         load_weights(network, state[UNAVERAGED] if state else network.state_dict(), str(run.folder))
     model, optimizer = setup(fabric, network, build_optimizer(recipe.optim, network), recipe.optim)
     if state:
@@ -165,10 +164,6 @@ def _open_watchers(run: RunLog, progress: Progress, *, wandb: bool) -> list[Watc
         return []
     tensorboard = [open_tensorboard(run, progress.step)] if run.recipe.run.tensorboard else []
     return tensorboard + ([open_wandb(run)] if wandb else [])
-
-
-def _keep_quiet(_message: str) -> None:
-    """Of all processes the first one speaks."""
 
 
 def _initialise(model: nn.Module, run: RunLog) -> None:

@@ -104,7 +104,7 @@ class Trainer:
                 self._record(record)  # first: a kill in between repeats both
                 self._save(progress)
                 self._keep(progress)
-        if progress.epoch < recipe.optim.epochs and self.is_first:
+        if progress.epoch < recipe.optim.epochs:
             say(f"no better validation in {recipe.optim.early_stop} epochs (optim.early_stop): training has ended")
         return progress
 
