@@ -245,5 +245,4 @@ def test_bfloat16_autocast_trains_and_stays_near_float32() -> None:
         error = (hint.float() - expected_hints[name]).std() / expected_hints[name].std()
         assert error < 0.05, name
         assert hint.is_contiguous(memory_format=torch.channels_last_3d), name
-    # not that gradients are finite: on CPUs torch 2.13's are not always, see train/EXPERIMENTS.md and build_fabric
-    assert all(p.grad is not None for p in network.parameters())
+    assert all(p.grad is not None for p in network.parameters())  # what they are worth: see test_build

@@ -10,7 +10,15 @@ import click
 from mfcd_core.console import main_of, print_json, say
 from mfcd_core.errors import UsageError
 from mfcd_core.store import Store
-from mfcd_train.build import build_average, build_fabric, build_model, build_optimizer, load_model, setup
+from mfcd_train.build import (
+    build_average,
+    build_fabric,
+    build_model,
+    build_optimizer,
+    check_precision,
+    load_model,
+    setup,
+)
 from mfcd_train.checkpoint import (
     CHECKPOINT,
     UNAVERAGED,
@@ -89,6 +97,7 @@ def cli(  # noqa: PLR0913 - one parameter an option
     if teacher is not None:
         origin["teacher_checksum"] = weights_checksum(_open_teacher(teacher, opened)["model"])
     fabric = build_fabric(resolved, device, deterministic=deterministic)
+    check_precision(resolved, opened.settings.gop_size, fabric.device)
     check_shares(len(rows["train"]), resolved.data.batch_size, optim.accumulate, fabric.world_size)
     if fabric.is_global_zero:
         begin_run(out, resolved, opened, seed, origin)
