@@ -108,7 +108,6 @@ def test_memory_counts_what_a_step_needs(recipe: Recipe) -> None:
     assert large - small > 50
 
 
-@pytest.mark.slow
 def test_the_command_measures_and_sums_up(tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_train, "peak_mb", lambda *_: 100.0)  # see test_memory_counts_what_a_step_needs
     settings = ["--recipe", "demo-teacher", "--crop", "32", "--repeats", "1", "--steps", "1", "--json"]
