@@ -11,7 +11,8 @@ import pytest
 from mfcd_core.errors import UsageError
 from mfcd_core.store import Store
 from mfcd_train.checkpoint import CHECKPOINT, Progress
-from mfcd_train.config import Recipe, load_recipe
+from mfcd_train.config import Recipe
+from mfcd_train.recipe_files import load_recipe
 from mfcd_train.runlog import METRICS, RECIPE, RUN, begin_run, open_run
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mfcd_train.config import OptimRecipe, load_recipe
+from mfcd_train.config import OptimRecipe
+from mfcd_train.recipe_files import load_recipe
 from mfcd_train.schedule import SCHEDULES, Validation, best_epoch, num_plateaus
 
 

@@ -172,6 +172,19 @@ def test_a_device_that_is_not_there_is_refused(
     assert f"--device {device}: expected one of auto, cpu, cuda" in error_line(outcome)
 
 
+def test_bf16_of_clips_that_torch_gets_wrong_on_a_cpu_is_refused(
+    tiny_store: Path, teacher_recipe: Path, tmp_path: Path
+) -> None:
+    ids = ["a/1", "a/2", "b/1", "b/2"]
+    short = noise_store(tmp_path / "store", ids, {"s": {"train": ids[::2], "test": ids[1::2]}})
+    line = error_line(train(short, teacher_recipe, tmp_path / "run", "--set", "run.precision=bf16-mixed"))
+    assert "bf16-mixed on a CPU with 4 frames of 28 pixels: expected at least 5 of 17" in line
+    settings = ("--set", "run.precision=bf16-mixed", "--set", "data.crop_size=16")
+    line = error_line(train(tiny_store, teacher_recipe, tmp_path / "run", *settings))
+    assert "with 12 frames of 16 pixels" in line
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_a_seed_out_of_range_is_a_usage_error(
     tiny_store: Path, teacher_recipe: Path, tmp_path: Path, seed: int

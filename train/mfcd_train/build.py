@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mfcd_core.clip import CLIP_FORMATS
-from mfcd_core.console import hush, say, warn
+from mfcd_core.console import hush, say
 from mfcd_core.errors import UsageError
 from mfcd_train.checkpoint import CHECKPOINT, UNAVERAGED, load_checkpoint, load_weights
 from mfcd_train.models.mfnet3d import MFNet3D
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mfcd_train.runlog import RunLog
 
 DEVICES = ("auto", "cpu", "cuda")
+LEAST_BF16_FRAMES, LEAST_BF16_CROP = 5, 17
+"""Clips whose every layer torch 2.13 differentiates in bf16 on a CPU; smaller ones: see train/EXPERIMENTS.md."""
 
 
 def build_fabric(recipe: Recipe, device: str, *, deterministic: bool = False) -> Fabric:
@@ -49,8 +51,6 @@ def build_fabric(recipe: Recipe, device: str, *, deterministic: bool = False) ->
         strategy="ddp" if peers > 1 else "auto",
         precision=precision,
     )
-    if precision == "bf16-mixed" and fabric.device.type == "cpu":
-        warn("run.precision bf16-mixed on a CPU: torch gives gradients that are no numbers now and then; use 32-true")
     fabric.launch()
     if not fabric.is_global_zero:
         hush()
@@ -66,6 +66,17 @@ def _check_device(recipe: Recipe, device: str) -> None:
             raise UsageError("optim.sync_batchnorm on a CPU: torch has it for GPUs alone; set it to false")
         if recipe.run.precision == "16-mixed":
             raise UsageError("run.precision 16-mixed on a CPU: it needs a GPU; expected 32-true or bf16-mixed")
+
+
+def check_precision(recipe: Recipe, num_frames: int, device: torch.device) -> None:
+    """Raise UsageError where gradients could not be trusted: torch leaves some of small clips in bf16 unwritten."""
+    if recipe.run.precision != "bf16-mixed" or device.type != "cpu":
+        return
+    if num_frames < LEAST_BF16_FRAMES or recipe.data.crop_size < LEAST_BF16_CROP:
+        raise UsageError(
+            f"run.precision bf16-mixed on a CPU with {num_frames} frames of {recipe.data.crop_size} pixels: expected "
+            f"at least {LEAST_BF16_FRAMES} of {LEAST_BF16_CROP}, since torch gets smaller ones wrong; use 32-true"
+        )
 
 
 def build_model(recipe: Recipe, num_classes: int) -> MFNet3D:
