@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mfcd_core.console import main_of, print_json, say
-from mfcd_core.errors import UsageError
+from mfcd_core.console import main_of, print_json, say, warn
+from mfcd_core.errors import MfcdError, UsageError
 from mfcd_core.store import Store
 from mfcd_train.build import (
     build_average,
     build_fabric,
     build_model,
     build_optimizer,
-    check_precision,
+    check_training,
     load_model,
     setup,
 )
@@ -100,7 +100,7 @@ def cli(  # noqa: PLR0913 - one parameter an option
     if teacher is not None:
         origin["teacher_checksum"] = weights_checksum(_open_teacher(teacher, opened)["model"])
     fabric = build_fabric(resolved, device, deterministic=deterministic)
-    check_precision(resolved, opened.settings.gop_size, fabric.device)
+    check_training(resolved, opened.settings.gop_size, fabric.device)
     check_shares(len(rows["train"]), resolved.data.batch_size, optim.accumulate, fabric.world_size)
     if fabric.is_global_zero:
         begin_run(out, resolved, opened, seed, origin)
@@ -121,10 +121,18 @@ def _train_to_the_end(run: RunLog, store: Store, fabric: Fabric, *, wandb: bool)
         say(f"{stopped}; the same command goes on from here")
         return PREEMPTED_STATUS, {"preempted": True}
     if fabric.is_global_zero and run.recipe.run.report:
-        write_report(store, [run], run.folder / REPORT, with_accuracy=False)
-        say(f"report: {run.folder / REPORT}")
+        _write_page(run, store)
     metrics = run.read_metrics() if fabric.is_global_zero else []
     return 0, {"epochs": progress.epoch, "steps": progress.step, **(metrics[-1] if metrics else {})}
+
+
+def _write_page(run: RunLog, store: Store) -> None:
+    page = run.folder / REPORT
+    try:
+        write_report(store, [run], page, with_accuracy=False)
+        say(f"report: {page}")
+    except (MfcdError, OSError) as error:
+        warn(f"{page} cannot be written, the run is whole: {error}")
 
 
 def _resolved(path: Path | str | None) -> str | None:
