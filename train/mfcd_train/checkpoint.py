@@ -16,12 +16,13 @@ from mfcd_core.atomic import replacing
 from mfcd_core.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor, nn
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
+NUM_NAMED, MAX_NAME = 4, 100  # of names in a message, and characters of one
 PARTS = ("model", "optimizer", "progress")
 UNAVERAGED = "unaveraged"
 """Where `model` is a moving average of weights: those that training goes on from."""
@@ -117,13 +118,34 @@ def load_checkpoint(folder: Path, name: str = CHECKPOINT) -> dict[str, Any]:
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Any], origin: str) -> None:
-    """Load every tensor of `weights`, strictly. Raises UsageError naming what does not fit."""
+    """Load every tensor of `weights`, strictly. Raises UsageError naming what does not fit; nothing is changed then."""
     own = model.state_dict()
-    wrong = sorted(set(own) ^ set(weights)) + [n for n in own if n in weights and not _fits(weights[n], own[n])]
+    shared = [name for name in own if name in weights]
+    found = {
+        "missing": [name for name in own if name not in weights],
+        "unexpected": [name for name in weights if name not in own],
+        "unfit": [why for name in shared if (why := _why_unfit(name, weights[name], own[name]))],
+    }
+    wrong = [listed(what, names) for what, names in found.items() if names]
     if wrong:
-        raise UsageError(f"weights of {origin} do not fit: {len(wrong)} tensors differ, the first is {wrong[0]!r}")
+        raise UsageError(f"weights of {origin} do not fit: {'; '.join(wrong)}; expected the network of the recipe")
     model.load_state_dict(weights)
 
 
-def _fits(found: Any, own: Tensor) -> bool:  # noqa: ANN401 - a checkpoint may hold anything
-    return isinstance(found, torch.Tensor) and found.shape == own.shape and found.dtype == own.dtype
+def listed(what: str, names: Sequence[object]) -> str:
+    """`3 missing (a, b, c)`, at most a few by name, each printable."""
+    named = [text if (text := str(name)[:MAX_NAME]).isprintable() else ascii(text) for name in names[:NUM_NAMED]]
+    more = [f"{len(names) - NUM_NAMED} more"] if len(names) > NUM_NAMED else []
+    return f"{len(names)} {what} ({', '.join(named + more)})"
+
+
+def _why_unfit(name: str, found: Any, own: Tensor) -> str:  # noqa: ANN401 - a checkpoint may hold anything
+    if not isinstance(found, torch.Tensor):
+        return f"{name} is no tensor"
+    if (found.shape, found.dtype) != (own.shape, own.dtype):
+        return f"{name} {_described(found)}, expected {_described(own)}"
+    return "" if found.isfinite().all() else f"{name} is not finite"
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"

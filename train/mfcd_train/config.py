@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from dataclasses import dataclass, field, fields, replace
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.errors import UsageError
 from mfcd_train.loader import ON_BAD_GOP
 from mfcd_train.losses import HINT_REDUCTIONS, SOFT_DIRECTIONS
+from mfcd_train.models.mfnet3d import HINT_LAYERS
 from mfcd_train.optimizers import OPTIMIZERS
 from mfcd_train.schedule import SCHEDULES, warmup_factor
 
@@ -93,10 +91,22 @@ class DistillRecipe:
     """Losses that make a student mimic its teacher (Eq. 5-8); both weights 0: no teacher."""
 
     hint_weight: float = key(0.0, "lambda 1 of Eq. 8")
+    hint_layers: tuple[str, ...] = key(HINT_LAYERS, "layers compared in Eq. 5", one_of=HINT_LAYERS)
     hint_reduction: str = key("mean", "reduction of Eq. 5", one_of=HINT_REDUCTIONS)
     soft_weight: float = key(0.0, "lambda 2 of Eq. 8")
-    soft_direction: str = key("student-teacher", "direction of Eq. 6", one_of=SOFT_DIRECTIONS)
+    soft_direction: str = key(
+        "student-teacher",
+        "KL(student || teacher) as printed in Eq. 6, or Hinton's KL(teacher || student) tau^2",
+        one_of=SOFT_DIRECTIONS,
+    )
     temperature: float = key(4.0, "tau of Eq. 6", 1e-3)
+
+    def __post_init__(self) -> None:
+        if not self.hint_layers or len(set(self.hint_layers)) < len(self.hint_layers):
+            raise UsageError(
+                f"distill.hint_layers {list(self.hint_layers)}: expected each layer once, of {', '.join(HINT_LAYERS)}; "
+                "hint_weight = 0 compares none"
+            )
 
     @property
     def needs_teacher(self) -> bool:
@@ -188,39 +198,3 @@ def _known(name: str, names: Iterable[str], what: str) -> None:
     if name not in names:
         near = difflib.get_close_matches(name, names, 1, 0.0)
         raise UsageError(f"recipe has no {what} {name!r}: did you mean {near[0]!r}?")
-
-
-def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
-    """Read a shipped recipe by name or a TOML file by path, then apply `section.key=value` overrides.
-
-    Raises UsageError for an unknown recipe, key or value.
-    """
-    values = _read(name)
-    for override in overrides:
-        path, equals, text = override.partition("=")
-        section, dot, entry = path.strip().partition(".")
-        if not (equals and dot):
-            raise UsageError(f"--set {override!r}: expected section.key=value, such as optim.epochs=10")
-        keys = values.setdefault(section, {})
-        if isinstance(keys, dict):  # or else from_dict says what it is
-            keys[entry] = _parse_value(text.strip())
-    return Recipe.from_dict(values)
-
-
-def _read(name: str) -> dict[str, Any]:
-    shipped = resources.files("mfcd_train") / "recipes"
-    names = sorted(entry.name.removesuffix(".toml") for entry in shipped.iterdir() if entry.name.endswith(".toml"))
-    try:
-        text = (shipped / f"{name}.toml" if name in names else Path(name)).read_text(encoding="utf-8")
-        return tomllib.loads(text)
-    except FileNotFoundError:
-        raise UsageError(f"recipe {name!r}: expected a TOML file or one of {', '.join(names)}") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"recipe {name!r} cannot be read: {error}") from None
-
-
-def _parse_value(text: str) -> Any:  # noqa: ANN401
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text

@@ -13,6 +13,7 @@ from mfcd_core.console import main_of, print_json, say
 from mfcd_core.errors import UsageError
 from mfcd_core.store import Store
 from mfcd_train.build import build_fabric, load_model
+from mfcd_train.checkpoint import BEST, CHECKPOINT
 from mfcd_train.dataset import PROTOCOLS, split_rows
 from mfcd_train.evaluator import evaluate
 from mfcd_train.report import write_report
@@ -51,6 +52,7 @@ def cli() -> None:
     help="random: random GOPs and crops by seed, as the paper. spread: evenly spread GOPs, centre crop.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the random protocol.")
+@click.option("--checkpoint", default=CHECKPOINT, help=f"Which one of RUN: the last, {BEST}, or one that was kept.")
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
 @stage_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result on stdout.")
@@ -62,6 +64,7 @@ def accuracy(  # noqa: PLR0913 - one argument an option
     clips: int,
     protocol: str,
     seed: int,
+    checkpoint: str,
     device: str,
     as_json: bool,
     **staging: Any,  # noqa: ANN401 - the options of `stage_options`
@@ -77,7 +80,7 @@ def accuracy(  # noqa: PLR0913 - one argument an option
     split = split or log.recipe.data.split
     test = split_rows(opened, split)["test"]
     with staged(opened, test, tells=fabric.local_rank == 0, **staging) as nearer:
-        network = load_model(log, fabric)
+        network = load_model(log, fabric, checkpoint)
         result = evaluate(fabric, network, nearer, log.recipe, split=split, clips=clips, seed=seed, protocol=protocol)
     result = {"run": str(run), "store": str(store), **result}
     if fabric.is_global_zero:

@@ -126,8 +126,8 @@ class Curve:
 def curves_uri(curves: Sequence[Curve], *, smoothed: bool, share: bool, chance: float | None = None) -> str:
     """Curves over epochs as an SVG without background and without names.
 
-    smoothed: a thin line as logged below a thick one of moving means; else every value has a dot, up to `MAX_DOTS`. share: values are
-    shares, shown as percent from 0 to 100. chance: a dotted level.
+    smoothed: a thin line as logged below a thick one of moving means; else every value has a dot, up to `MAX_DOTS`.
+    share: values are shares, shown as percent from 0 to 100. chance: a dotted level.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.2, 2.5), layout="constrained")

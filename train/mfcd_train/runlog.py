@@ -14,7 +14,7 @@ from mfcd_core.atomic import replacing
 from mfcd_core.console import say
 from mfcd_core.errors import OutputError, UsageError
 from mfcd_train.checkpoint import CHECKPOINT, describe_checkpoint
-from mfcd_train.config import load_recipe
+from mfcd_train.recipe_files import load_recipe
 from mfcd_train.schedule import Validation
 
 if TYPE_CHECKING:

@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mfcd_core.console import main_of, print_json, say
-from mfcd_core.errors import UsageError
+from mfcd_core.console import main_of, print_json, say, warn
+from mfcd_core.errors import MfcdError, UsageError
 from mfcd_core.store import Store
-from mfcd_train.build import build_average, build_fabric, build_model, build_optimizer, load_model, setup
+from mfcd_train.build import (
+    build_average,
+    build_fabric,
+    build_model,
+    build_optimizer,
+    check_training,
+    load_model,
+    setup,
+)
 from mfcd_train.checkpoint import (
     CHECKPOINT,
     UNAVERAGED,
@@ -19,9 +27,10 @@ from mfcd_train.checkpoint import (
     load_weights,
     weights_checksum,
 )
-from mfcd_train.config import load_recipe
 from mfcd_train.dataset import split_rows
 from mfcd_train.preemption import PREEMPTED_STATUS, PreemptedError, sigterm_as_wish
+from mfcd_train.pretrained import load_pretrained, read_pretrained
+from mfcd_train.recipe_files import load_recipe, shipped_recipes
 from mfcd_train.report import write_report
 from mfcd_train.runlog import REPORT, begin_run, open_run
 from mfcd_train.sharing import check_shares
@@ -40,16 +49,20 @@ if TYPE_CHECKING:
     from mfcd_train.watchers import Watcher
 
 SEED = click.IntRange(0, 2**32 - 1)
+EPILOG = "\b\nShipped recipes:\n" + "\n".join(f"  {name:<27} {what}" for name, what in shipped_recipes().items())
 
 
-@click.command("mfcd-train", context_settings={"show_default": True})
+@click.command("mfcd-train", epilog=EPILOG, context_settings={"show_default": True})
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--recipe", required=True, help="Name of a shipped recipe, or a TOML file.")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command again resumes."
 )
 @click.option("--teacher", type=click.Path(path_type=Path), help="Run that the student mimics.")
-@click.option("--init", help="Run whose weights to start from, or `none`. Default: the teacher, if there is one.")
+@click.option(
+    "--init",
+    help="Weights to start from: a run, a published MFNet-3D (.pth), or `none`. Default: the teacher, if there is one.",
+)
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one recipe key, as in optim.epochs=10."
 )
@@ -87,6 +100,7 @@ def cli(  # noqa: PLR0913 - one parameter an option
     if teacher is not None:
         origin["teacher_checksum"] = weights_checksum(_open_teacher(teacher, opened)["model"])
     fabric = build_fabric(resolved, device, deterministic=deterministic)
+    check_training(resolved, opened.settings.gop_size, fabric.device)
     check_shares(len(rows["train"]), resolved.data.batch_size, optim.accumulate, fabric.world_size)
     if fabric.is_global_zero:
         begin_run(out, resolved, opened, seed, origin)
@@ -107,10 +121,18 @@ def _train_to_the_end(run: RunLog, store: Store, fabric: Fabric, *, wandb: bool)
         say(f"{stopped}; the same command goes on from here")
         return PREEMPTED_STATUS, {"preempted": True}
     if fabric.is_global_zero and run.recipe.run.report:
-        write_report(store, [run], run.folder / REPORT, with_accuracy=False)
-        say(f"report: {run.folder / REPORT}")
+        _write_page(run, store)
     metrics = run.read_metrics() if fabric.is_global_zero else []
     return 0, {"epochs": progress.epoch, "steps": progress.step, **(metrics[-1] if metrics else {})}
+
+
+def _write_page(run: RunLog, store: Store) -> None:
+    page = run.folder / REPORT
+    try:
+        write_report(store, [run], page, with_accuracy=False)
+        say(f"report: {page}")
+    except (MfcdError, OSError) as error:
+        warn(f"{page} cannot be written, the run is whole: {error}")
 
 
 def _resolved(path: Path | str | None) -> str | None:
@@ -170,8 +192,7 @@ def _initialise(model: nn.Module, run: RunLog) -> None:
     if init is None or init == "none":
         say("starting from random weights")
         return
-    load_weights(model, load_checkpoint(Path(init))["model"], init)
-    say(f"starting from the weights of {init}")
+    say(f"starting from the weights of {load_pretrained(model, read_pretrained(Path(init)), run.classes)}")
 
 
 def _open_teacher(folder: Path, store: Store) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from mfcd_train.checkpoint import (
 from mfcd_train.dataset import evaluation_draws, split_rows, training_draws
 from mfcd_train.evaluator import predict
 from mfcd_train.loader import iter_batches
-from mfcd_train.losses import cross_entropy, hint_loss, soft_loss, total_loss
+from mfcd_train.losses import cross_entropy, hint_losses, soft_loss, total_loss
 from mfcd_train.metrics import mean_cross_entropy, topk_accuracy
 from mfcd_train.pace import Pace, progress_note, timed
 from mfcd_train.preemption import PreemptedError, Stop
@@ -226,7 +226,7 @@ class Trainer:
             teacher_logits, teacher_hints = self.teacher.forward_with_hints(seen)
         logits, hints = self.model.forward_with_hints(own)
         ce = cross_entropy(logits, batch.labels, smoothing)
-        hint = hint_loss(hints, teacher_hints, distill.hint_reduction)
+        hint = hint_losses(hints, teacher_hints, distill.hint_layers, distill.hint_reduction)
         soft = soft_loss(logits, teacher_logits, distill.temperature, distill.soft_direction)
         return total_loss(ce, hint, soft, distill.hint_weight, distill.soft_weight), logits
 
