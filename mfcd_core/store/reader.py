@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xxhash
 import zstandard
 
 from mfcd_core.errors import ChecksumError, StoreError, UsageError
@@ -55,7 +56,7 @@ class Store:
             raise ChecksumError(f"{path}: other bytes than index.json recorded; run mfcd-prep extract again")
         places: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         num_gops = int(self.videos.num_gops.sum())
-        if places.dtype != gop_place_dtype(len(self._arrays)) or places.shape != (num_gops,):
+        if places.dtype != gop_place_dtype(self.settings) or places.shape != (num_gops,):
             raise StoreError(f"{path}: {places.shape} of {places.dtype}, expected {num_gops} GOPs")
         return places
 
@@ -129,9 +130,10 @@ class Store:
         shard, offset, sizes = self._range(row, chunks)
         stored = self._read_bytes(row, shard, offset, sum(sizes))
         start = 0
-        for array, size in zip(self._arrays, sizes, strict=False):
+        fill = self._decompress if self.settings.has_own_checksums else self._copy
+        for column, (array, size) in enumerate(zip(self._arrays, sizes, strict=False)):
             if array.name in chunks:
-                self._decompress(row, array.name, stored[start : start + size], chunks[array.name])
+                fill(row, column, stored[start : start + size], chunks[array.name])
                 yield array.name
             start += size
 
@@ -156,7 +158,8 @@ class Store:
             raise ChecksumError(f"{self._where(row)}: {len(stored)} bytes, expected {num_bytes}; run mfcd-prep verify")
         return stored
 
-    def _decompress(self, row: int, name: str, frame: memoryview, out: NDArray[Any]) -> None:
+    def _decompress(self, row: int, column: int, frame: memoryview, out: NDArray[Any]) -> None:
+        name = self._arrays[column].name
         try:
             with self._files.decompressor().stream_reader(frame) as source:
                 num_bytes = source.readinto(out.data.cast("B"))
@@ -165,6 +168,14 @@ class Store:
             raise ChecksumError(f"{self._where(row)}: {name} is damaged ({error}); run mfcd-prep verify") from None
         if not whole:
             raise ChecksumError(f"{self._where(row)}: {name} has another size than {out.nbytes}; run mfcd-prep verify")
+
+    def _copy(self, row: int, column: int, data: memoryview, out: NDArray[Any]) -> None:
+        name = self._arrays[column].name
+        if xxhash.xxh3_64_intdigest(data) != self.places[row]["checksums"][column]:
+            raise ChecksumError(f"{self._where(row)}: {name} is damaged (checksum); run mfcd-prep verify")
+        if len(data) != out.nbytes:
+            raise ChecksumError(f"{self._where(row)}: {name} has another size than {out.nbytes}; run mfcd-prep verify")
+        out.data.cast("B")[:] = data
 
     def _where(self, row: int) -> str:
         video = int(np.searchsorted(self.videos.first_gop, row, side="right")) - 1
