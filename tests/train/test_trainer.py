@@ -51,7 +51,7 @@ def test_a_run_folder_says_how_far_it_came(teacher_run: Path) -> None:
     epochs = [record for record in measured(teacher_run) if "validation/clip/top1" in record]
     assert [(record["epoch"], record["step"]) for record in epochs] == [(1, 3), (2, 6), (3, 9), (4, 12)]
     (step,) = (record for record in measured(teacher_run) if "loss/total" in record)
-    assert set(step) == {"step", "epoch", "loss/ce", "loss/total", "clip/top1", "learning_rate"}
+    assert set(step) == {"step", "epoch", "loss/ce", "loss/total", "clip/top1", "gradient_norm", "learning_rate"}
     assert (step["step"], step["epoch"], step["loss/ce"]) == (10, 3, step["loss/total"])
 
 

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import struct
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -52,28 +53,18 @@ def save_checkpoint(
     """
     state = {"model": dict(model), "optimizer": dict(optimizer), "progress": vars(progress), **more}
     path = folder / CHECKPOINT
+    buffer = BytesIO()
+    torch.save(state, buffer)
     try:
         with replacing(path) as part:
-            with part.open("wb") as file:
-                torch.save(state, file)
-            if not _is_same(torch.load(part, map_location="cpu", weights_only=True), state):
+            part.write_bytes(buffer.getbuffer())
+            if part.read_bytes() != buffer.getbuffer():
                 raise OutputError(f"{path}: reads back otherwise than it was written; check the disk and the memory")
-    except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
+    except OSError as error:
         raise OutputError(
-            f"{path}: the checkpoint of step {progress.step} cannot be written ({reason}): free some space or mend the "
-            f"disk, then run again; it goes on from {describe_checkpoint(folder)}"
+            f"{path}: the checkpoint of step {progress.step} cannot be written ({error.strerror}): free some space or "
+            f"mend the disk, then run again; it goes on from {describe_checkpoint(folder)}"
         ) from error
-
-
-def _is_same(found: Any, written: Any) -> bool:  # noqa: ANN401 - a tree of anything
-    if isinstance(written, torch.Tensor):
-        return isinstance(found, torch.Tensor) and torch.equal(found, written.detach().cpu())
-    if isinstance(written, dict):
-        return list(found) == list(written) and all(_is_same(found[name], written[name]) for name in written)
-    if isinstance(written, list | tuple):
-        return len(found) == len(written) and all(map(_is_same, found, written))
-    return bool(found == written)
 
 
 def describe_checkpoint(folder: Path) -> str:

@@ -117,7 +117,7 @@ def _train_to_the_end(run: RunLog, store: Store, fabric: Fabric, *, wandb: bool)
         say(f"{stopped}; the same command goes on from here")
         return PREEMPTED_STATUS, {"preempted": True}
     if fabric.is_global_zero and run.recipe.run.report:
-        write_report(store, [run], run.folder / REPORT)
+        write_report(store, [run], run.folder / REPORT, with_accuracy=False)
         say(f"report: {run.folder / REPORT}")
     metrics = run.read_metrics() if fabric.is_global_zero else []
     return 0, {"epochs": progress.epoch, "steps": progress.step, **(metrics[-1] if metrics else {})}

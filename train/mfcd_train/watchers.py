@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -49,16 +50,19 @@ class Watcher:
 
 def open_tensorboard(run: RunLog, step: int) -> Watcher:
     """Events in the run's folder; those of steps after `step` are taken again and hidden."""
-    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - takes a second, and is needed here alone
 
-    writer: Any = SummaryWriter(str(run.folder / TENSORBOARD), purge_step=step + 1)
+    @cache
+    def writer() -> Any:  # noqa: ANN401 - the library has no types
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - takes a second, and is needed here alone
+
+        return SummaryWriter(str(run.folder / TENSORBOARD), purge_step=step + 1)
 
     def show(record: Mapping[str, Any]) -> None:
         for name, value in record.items():
             if name != "step":
-                writer.add_scalar(name, value, record["step"])
+                writer().add_scalar(name, value, record["step"])
 
-    return Watcher("TensorBoard", show, writer.close)
+    return Watcher("TensorBoard", show, lambda: writer().close())
 
 
 def find_wandb() -> Any:  # noqa: ANN401 - a module that may not be there, and has no types of its own
