@@ -18,6 +18,7 @@ from mfcd_core.lists import decode_list
 from mfcd_core.names import OWN_FOLDER, VIDEO_EXTENSIONS, folded, id_of, label_of, spelled_alike
 from mfcd_core.splits import is_class_index, parse_class_index
 from mfcd_core.tree import iter_video_paths
+from mfcd_core.video import Video
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,19 +30,6 @@ __all__ = ["OWN_FOLDER", "VIDEO_EXTENSIONS", "Catalog", "Video", "VideoTable", "
 NO_LABEL = -1
 OUTPUT_FOLDER = re.compile(r"\.mp4/")
 ROWS_AT_ONCE = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Video:
-    """One source file.
-
-    `id` is its path relative to SOURCE without extension, `path` the same with extension, both with `/` separators
-    and as on disk; `label` is the class, or None where there is none.
-    """
-
-    id: str
-    path: str
-    label: str | None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

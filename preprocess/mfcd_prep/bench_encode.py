@@ -27,10 +27,10 @@ from mfcd_core.bench import (
 )
 from mfcd_core.errors import MfcdError, VideoError
 from mfcd_core.machine import describe_machine
-from mfcd_prep.bitstream import read_picture_types
 from mfcd_prep.encode import plan_videos
-from mfcd_prep.ffmpeg import ffmpeg_binary, ffmpeg_version
+from mfcd_prep.ffmpeg import LOGGED, ffmpeg_binary, ffmpeg_version
 from mfcd_prep.manifest import read_manifest
+from mfcd_prep.mpeg4 import read_picture_types
 from mfcd_prep.options import jobs_option, json_option
 from mfcd_prep.source import probe
 from mfcd_prep.transcode import EncodeSettings, encode_command, hash_file
@@ -43,9 +43,10 @@ if TYPE_CHECKING:
 
 SETTINGS = EncodeSettings()
 PROGRAM = (sys.executable, "-P", "-c", "from mfcd_prep.cli import main; main()", "encode")
-PACKAGES = ("mfcd", "av", "imageio-ffmpeg", "joblib")
+PACKAGES = ("mfcd", "av", "imageio-ffmpeg", "loky")
 DONE, SOME_FAILED, XARGS_SOME_FAILED = 0, 1, 123
 OURS, LOOP, START, CHECK = "mfcd", "shell loop of ffmpeg", "mfcd, nothing to do", "check alone"
+THREADS = ("-threads", "-filter_threads", "-filter_complex_threads")
 NO_SLOWER = 1.0  # the target: at least the speed of the bare program, at as many jobs
 
 
@@ -59,8 +60,9 @@ def encode(videos: Path, *, jobs: int, repeats: int, limit: int | None, as_json:
     """Encode VIDEOS: frames a second and CPU a frame, beside ffmpeg itself.
 
     VIDEOS is a folder tree, as `mfcd-prep encode` takes it. Ours is that command as a process, all of it: start,
-    probing, hashing, encoding, the check that decodes every output, the journal. The peers run the same ffmpeg with
-    the same encoder and filters and check nothing: a shell loop, one video after another, and `xargs -P JOBS`.
+    probing, hashing, encoding, the check of every output, the journal. The peers run the same ffmpeg with
+    the same encoder and filters and check nothing: a shell loop, one video after another; `xargs -P JOBS`; and
+    `xargs -P JOBS` with our own arguments to the letter, which give each video one thread and write the same bytes.
 
     Two parts of ours are measured alone: its start (a run that finds everything done), and the check.
     Outputs go to the folder for temporary files (TMPDIR) and are removed.
@@ -74,7 +76,7 @@ def bench_encode(source: Path, jobs: int, repeats: int, limit: int | None) -> Be
         bench = EncodeBench(source, Path(name), jobs, limit)
         runs = interleave(bench.contenders(), repeats)
         records = bench.records()
-        num_plain = {peer: len(list((bench.scratch / peer).glob("*.mp4"))) for peer in (LOOP, xargs_name(jobs))}
+        num_plain = {peer: len(list((bench.scratch / peer).glob("*.mp4"))) for peer in peers_of(jobs)}
     good = [record for record in records if record.status == "ok"]
     for peer, number in num_plain.items():
         if number < len(good):
@@ -95,18 +97,22 @@ class EncodeBench:
 
     def contenders(self) -> dict[str, Callable[[], Run]]:
         """By name, in order: the last two work on what the first has written."""
-        xargs = xargs_name(self.jobs)
         sources = self._probed_sources()
         loop = self._write_lines("loop", "\n", [*self._shell_lines(sources, LOOP), "true"])
-        lines = self._write_lines("lines", "\0", [f"exec {line}" for line in self._shell_lines(sources, xargs)])
-        shells = ("xargs", "-0", "-n", "1", "-P", str(self.jobs), "sh", "-c")
+        _, *parallel = peers_of(self.jobs)
         return {
             OURS: self._encode_anew,
             LOOP: lambda: run_process(("sh", str(loop)), self._emptied(LOOP)),
-            xargs: lambda: run_process(shells, self._emptied(xargs), (DONE, XARGS_SOME_FAILED), stdin=lines),
+            **{peer: self._by_xargs(sources, peer) for peer in parallel},
             START: self._encode,
             CHECK: lambda: run_here(self._check),
         }
+
+    def _by_xargs(self, sources: Sequence[tuple[Path, SourceInfo]], peer: str) -> Callable[[], Run]:
+        shell_lines = [f"exec {line}" for line in self._shell_lines(sources, peer)]
+        lines = self._write_lines(f"{peer}.lines", "\0", shell_lines)
+        shells = ("xargs", "-0", "-n", "1", "-P", str(self.jobs), "sh", "-c")
+        return lambda: run_process(shells, self._emptied(peer), (DONE, XARGS_SOME_FAILED), stdin=lines)
 
     def records(self) -> tuple[VideoRecord, ...]:
         """What our own command has recorded."""
@@ -124,12 +130,13 @@ class EncodeBench:
         return sources
 
     def _shell_lines(self, sources: Sequence[tuple[Path, SourceInfo]], peer: str) -> list[str]:
-        """One line a video: the very command that our own run gives, to a folder of the peer's own, log thrown away."""
+        """One line a video, to a folder of the peer's own, log thrown away."""
         lines = []
+        change = list if peer == alike_name(self.jobs) else as_typed
         for number, (path, info) in enumerate(sources):
             target = self.scratch / peer / f"{number}.mp4"
             command = encode_command(path, info, target, SETTINGS)
-            lines.append(shlex.join([ffmpeg_binary(), *command.arguments()]) + " 2>/dev/null")
+            lines.append(shlex.join([ffmpeg_binary(), *change(command.arguments())]) + " 2>/dev/null")
         return lines
 
     def _write_lines(self, name: str, end: str, lines: Sequence[str]) -> Path:
@@ -164,10 +171,27 @@ def xargs_name(jobs: int) -> str:
     return f"xargs -P {jobs} of ffmpeg"
 
 
+def alike_name(jobs: int) -> str:
+    """The third."""
+    return f"{xargs_name(jobs)}, our arguments"
+
+
+def peers_of(jobs: int) -> tuple[str, str, str]:
+    """Names of the peers, in order."""
+    return LOOP, xargs_name(jobs), alike_name(jobs)
+
+
+def as_typed(arguments: Sequence[str]) -> list[str]:
+    """Our arguments as a person would give them: same pictures, but threads are left to ffmpeg, its log is short."""
+    left_out = {i + k for i, text in enumerate(arguments) if text in THREADS for k in (0, 1)}
+    kept = [text for i, text in enumerate(arguments) if i not in left_out]
+    return ["-nostdin", "-loglevel", "error", *kept[len(LOGGED) :]]
+
+
 def summarize(runs: Mapping[str, Sequence[Run]], facts: Mapping[str, int]) -> BenchResult:
     """Figures of the medians; `facts` has at least `frames` and `jobs`."""
     took = {name: median_run(taken) for name, taken in runs.items()}
-    peers = {name: took[name] for name in (LOOP, xargs_name(facts["jobs"]))}
+    peers = {name: took[name] for name in peers_of(facts["jobs"])}
     working = Run(took[OURS].wall_seconds - took[START].wall_seconds, took[OURS].cpu_seconds - took[START].cpu_seconds)
     figures = [*_figures("", took[OURS], peers, facts["frames"])]
     if min(working.wall_seconds, working.cpu_seconds) > 0:

@@ -28,7 +28,7 @@ ATTACHED_PICTURE = 0x400
 STRICT = {"err_detect": "crccheck+bitstream+buffer+explode", "skip_idct": "all"}
 
 
-def read_picture_types(path: Path, deadline: Deadline = NO_DEADLINE) -> str:
+def decode_picture_types(path: Path, deadline: Deadline = NO_DEADLINE) -> str:
     """Decode the first video track on one thread, strictly, and return one letter a frame: "IPPP...".
 
     Raises:
@@ -54,7 +54,7 @@ def count_packets(path: Path) -> int:
 
 
 def check_gop_grid(types: str, gop_size: int) -> None:
-    """Raise GopError where picture types (as `read_picture_types`) leave the grid of one I and gop_size - 1 P.
+    """Raise GopError where picture types (as `decode_picture_types`) leave the grid of one I and gop_size - 1 P.
 
     The last GOP may be short; an empty video is an error.
     """

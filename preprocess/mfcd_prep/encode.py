@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import xxhash
-
 from mfcd_core.console import progress
-from mfcd_core.errors import DeadlineError, MfcdError
-from mfcd_prep.encode_plan import EncodePlan, Entry, journal_folder, plan_videos
+from mfcd_prep.encode_entry import Entry
+from mfcd_prep.encode_plan import EncodePlan, journal_folder, plan_videos
 from mfcd_prep.encode_results import EncodeSummary, write_results
+from mfcd_prep.encode_worker import EncodeWorker
 from mfcd_prep.ffmpeg import require_ffmpeg
 from mfcd_prep.jobs import Done, run_tasks
 from mfcd_prep.journal import Journal
 from mfcd_prep.manifest import MANIFEST_NAME, VideoRecord
 from mfcd_prep.output import output_faults
 from mfcd_prep.part import WHOLE
-from mfcd_prep.process import Deadline
-from mfcd_prep.transcode import EncodeSettings, Transcoder, hash_file
-from mfcd_prep.workers import IN_THIS_PROCESS, hard_limit
-from mfcd_prep.workspace import file_stat, require_own_or_empty, require_present, scratch_folder, source_stat
+from mfcd_prep.transcode import EncodeSettings, Transcoder
+from mfcd_prep.workers import IN_THIS_PROCESS
+from mfcd_prep.workspace import require_own_or_empty, scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from mfcd_prep.encode_plan import Todo
+    from mfcd_prep.encode_entry import Todo
     from mfcd_prep.jobs import Outcome
     from mfcd_prep.part import Part
     from mfcd_prep.workers import Workers
@@ -71,53 +69,6 @@ def encode_videos(  # noqa: PLR0913, one argument an option
     for video_id in pruned:
         (encoded / f"{video_id}.mp4").unlink(missing_ok=True)
     return replace(write_results(plan, settings), pruned=pruned, seconds=time.monotonic() - start)
-
-
-@dataclass(frozen=True)
-class EncodeWorker:
-    """The work of one task, in whatever process; what it returns is what the journal keeps."""
-
-    transcoder: Transcoder
-    settings: str
-
-    def __call__(self, todo: Todo) -> Entry:
-        """Encode one video, unless source and output still have the bytes that the journal knows.
-
-        Raises:
-            SourceError: the whole of SOURCE is gone.
-            FileNotFoundError: this source is.
-            MfcdError: it was not the same from beginning to end; nothing is said about it.
-        """
-        source = self.transcoder.root / todo.video.path
-        target = self.transcoder.encoded / f"{todo.video.id}.mp4"
-        input_now = source_stat(source)
-        if input_now is None:
-            require_present(self.transcoder.root)
-            raise FileNotFoundError(f"{todo.video.path} is gone: was it moved?")
-        content = ""
-        try:
-            content = hash_file(source, xxhash.xxh3_128(), Deadline.after(self.transcoder.timeout_seconds))
-            if todo.previous is not None and self._still_holds(todo.previous, content, target):
-                return replace(todo.previous, input=input_now, output=file_stat(target))
-            with hard_limit(self.transcoder.timeout_seconds):
-                record = self.transcoder.transcode(todo.video)
-        except DeadlineError as error:
-            video = todo.video
-            record = VideoRecord(video.id, video.path, video.label, reason=str(error), problem="timeout")
-        if source_stat(source) != input_now:
-            require_present(self.transcoder.root)
-            raise MfcdError(f"{todo.video.path} changed or went away while it was read: run again")
-        if record.status != "ok":
-            target.unlink(missing_ok=True)  # of other settings, or of what the source was before
-        output = file_stat(target) if record.status == "ok" else None
-        return Entry(self.settings, content, input_now, output, record, self.transcoder.timeout_seconds)
-
-    def _still_holds(self, previous: Entry, content: str, target: Path) -> bool:
-        if previous.retry or (previous.settings, previous.content) != (self.settings, content):
-            return False
-        if previous.record.status != "ok":
-            return previous.record.problem != "timeout"
-        return target.is_file() and hash_file(target, xxhash.xxh3_64()) == previous.record.xxh3_64
 
 
 def _run(plan: EncodePlan, transcoder: Transcoder, workers: Workers) -> None:

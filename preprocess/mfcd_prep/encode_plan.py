@@ -7,84 +7,34 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
 
 from mfcd_core.catalog import read_catalog
 from mfcd_core.errors import UsageError
+from mfcd_prep.encode_entry import Entry, Todo
 from mfcd_prep.failures import FAILURES_NAME
 from mfcd_prep.journal import Records, hash_id
 from mfcd_prep.manifest import MANIFEST_NAME, VideoRecord
 from mfcd_prep.part import WHOLE
-from mfcd_prep.workspace import file_stat, own_folder, parse_stat, source_stat
+from mfcd_prep.workspace import file_stat, own_folder, source_stat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from mfcd_core.catalog import Catalog, Video
+    from mfcd_core.catalog import Catalog
+    from mfcd_core.video import Video
     from mfcd_prep.part import Part
     from mfcd_prep.transcode import EncodeSettings
     from mfcd_prep.workspace import FileStat
 
 STAT_THREADS = 16  # a network file system answers many at once
 ROWS_AT_ONCE = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One video as the journal holds it: the result, and everything that it depends on.
-
-    settings: digest. content: xxh3_128 of the source. input, output: as they were. timeout_seconds: what the video had.
-    retry: the run is at fault, not the video: the next run tries again.
-    """
-
-    settings: str
-    content: str
-    input: FileStat | None
-    output: FileStat | None
-    record: VideoRecord
-    timeout_seconds: float | None = None
-    retry: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """A record of the journal."""
-        return {
-            "id": self.record.id,
-            "settings": self.settings,
-            "content": self.content,
-            "input": self.input,
-            "output": self.output,
-            "timeout_seconds": self.timeout_seconds,
-            "retry": self.retry,
-            "record": self.record.to_dict(),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`."""
-        return cls(
-            settings=values["settings"],
-            content=values["content"],
-            input=parse_stat(values["input"]),
-            output=parse_stat(values["output"]),
-            record=VideoRecord.from_dict(values["record"]),
-            timeout_seconds=values["timeout_seconds"],
-            retry=values["retry"],
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Todo:
-    """A video that is to be encoded, why, and what the journal has of it."""
-
-    video: Video
-    why: str
-    previous: Entry | None
 
 
 STANDS = ""

@@ -6,16 +6,18 @@ import json
 import subprocess
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import ffmpeg
 import numpy as np
-from joblib import Parallel, delayed
 
 from mfcd_core.console import progress
 from mfcd_core.errors import MfcdError, UsageError
 from mfcd_prep.ffmpeg import ffmpeg_binary
+from mfcd_prep.jobs import Lost, run_tasks
 from mfcd_prep.scene import LOG_SCALE_TURN, render
+from mfcd_prep.workers import IN_THIS_PROCESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mfcd_prep.jobs import Outcome
     from mfcd_prep.scene import Floats
+    from mfcd_prep.workers import Workers
 
 FRAMES_PER_SECOND = 30
 SMALLEST_SIDE_PX = 16
@@ -150,7 +154,7 @@ def write_samples(
     size: tuple[int, int] = (128, 128),
     num_frames: int = 48,
     seed: int = 0,
-    jobs: int = 1,
+    workers: Workers = IN_THIS_PROCESS,
 ) -> SampleSummary:
     """Write OUT/<class>/<class>_0000.mp4 and so on, `videos_per_class` for each of MOTIONS, and OUT/sample.json.
 
@@ -160,12 +164,17 @@ def write_samples(
     settings = SampleSettings(videos_per_class, size, num_frames, seed)
     _claim_folder(out, settings)
     videos = [(name, index) for index in range(videos_per_class) for name in MOTIONS]
-    work = (delayed(_write_video)(out, settings, name, index) for name, index in videos)
     num_bytes = 0
     with progress("sample", len(videos), "videos") as advance:
-        for written in Parallel(n_jobs=jobs, return_as="generator_unordered")(work):
-            num_bytes += written
+
+        def on_result(_video: tuple[str, int], outcome: Outcome[int]) -> None:
+            nonlocal num_bytes
+            if isinstance(outcome, Lost):
+                raise MfcdError(outcome.reason)
+            num_bytes += outcome.value
             advance()
+
+        run_tasks(videos, partial(_write_video, out, settings), workers, on_result)
     return SampleSummary(str(out), tuple(MOTIONS), len(videos), num_bytes, settings)
 
 
@@ -206,8 +215,9 @@ def _replacing(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _write_video(out: Path, settings: SampleSettings, motion: str, index: int) -> int:
-    """Draw and write one video; returns its size in bytes."""
+def _write_video(out: Path, settings: SampleSettings, video: tuple[str, int]) -> int:
+    """Draw and write one video, the index-th of its motion; returns its size in bytes."""
+    motion, index = video
     seed = [settings.seed, list(MOTIONS).index(motion), index]
     target = out / motion / f"{motion}_{index:04d}.mp4"
     write_h264(target, render_video(motion, seed, settings.size, settings.num_frames))

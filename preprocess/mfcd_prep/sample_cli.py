@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from mfcd_core.console import print_json, say
-from mfcd_prep.options import jobs_option, json_option, parse_size
+from mfcd_prep.options import jobs_option, json_option, parse_size, workers_of
 from mfcd_prep.sample import write_samples
 
 
@@ -24,7 +24,7 @@ def sample(
     out: Path, videos_per_class: int, size: tuple[int, int], num_frames: int, seed: int, jobs: int, *, as_json: bool
 ) -> int:
     """Write procedural action videos into OUT: classes that differ by motion alone."""
-    summary = write_samples(out, videos_per_class, size, num_frames, seed, jobs)
+    summary = write_samples(out, videos_per_class, size, num_frames, seed, workers_of(jobs, None))
     if as_json:
         print_json(asdict(summary))
     say(f"{summary.num_videos} videos of {len(summary.classes)} classes in {out}: next, mfcd-prep encode {out} ENCODED")

@@ -21,7 +21,7 @@ from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.store import Store
 from mfcd_core.store.index import INDEX
 from mfcd_core.store.settings import StoreSettings
-from mfcd_prep.bitstream import check_gop_grid, read_picture_types
+from mfcd_prep.bitstream import check_gop_grid, decode_picture_types
 from mfcd_prep.decode import iter_frames
 from mfcd_prep.gops import GopTracer
 from mfcd_prep.show import ShownGop, steps_of_blocks, steps_of_motion
@@ -102,7 +102,7 @@ def _of_file(path: Path, gop_index: int, scratch: Path) -> ShownGop:
     except VideoError as error:
         say(f"{path.name} is not on a grid of GOPs ({error}): encoding it on the fly, as mfcd-prep encode does")
         path, real_frames, facts["encoded"] = _encode(path, scratch)
-        types = read_picture_types(path)
+        types = decode_picture_types(path)
     gop_size = gop_size_of(types)
     num_gops = max(len(types) // gop_size, 1)
     if not 0 <= gop_index < num_gops:
@@ -132,7 +132,7 @@ def _types_on_grid(path: Path) -> str:
     info = probe(path)
     if info.pixel_format != "yuv420p" or info.width % 2 or info.height % 2:
         raise VideoError(f"{info.width}x{info.height} of {info.pixel_format}, expected even sides and yuv420p")
-    types = read_picture_types(path)
+    types = decode_picture_types(path)
     gop_size = gop_size_of(types)
     if not 2 <= gop_size <= MAX_GOP_SIZE:
         raise GopError(f"GOPs of {gop_size} frames, expected 2 to {MAX_GOP_SIZE}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import av
-import numpy as np
 from av.sidedata.sidedata import SideData
 
 from mfcd_core.errors import VideoError
@@ -192,9 +192,9 @@ def _upright(frame: VideoFrame | None) -> tuple[Filter, ...]:
     stored = frame.side_data.get("DISPLAYMATRIX") if frame else None
     if not isinstance(stored, SideData):
         return ()
-    matrix = np.frombuffer(bytes(stored), np.int32, 9).reshape(3, 3)
-    is_turned = abs(matrix[0, 1]) > abs(matrix[0, 0])
-    mirrors_x, mirrors_y = (matrix[1, 0], matrix[0, 1]) if is_turned else (matrix[0, 0], matrix[1, 1])
+    xx, xy, _, yx, yy, *_ = struct.unpack_from("=9i", bytes(stored))
+    is_turned = abs(xy) > abs(xx)
+    mirrors_x, mirrors_y = (yx, xy) if is_turned else (xx, yy)
     steps: list[Filter] = [("sidedata", {"mode": "delete", "type": "DISPLAYMATRIX"})]
     if is_turned:
         steps.append(("transpose", {"dir": "cclock_flip"}))  # along the main diagonal

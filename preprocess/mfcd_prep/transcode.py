@@ -13,11 +13,12 @@ import xxhash
 
 from mfcd_core.atomic import publish
 from mfcd_core.errors import GopError, MfcdError, UsageError, VideoError
-from mfcd_prep.bitstream import check_gop_grid, cut_to, read_picture_types
+from mfcd_prep.bitstream import check_gop_grid, cut_to
 from mfcd_prep.container_end import missing_end
 from mfcd_prep.damage import find_damage
 from mfcd_prep.ffmpeg import EncodeCommand, encode, ffmpeg_binary, ffmpeg_version
 from mfcd_prep.manifest import VideoRecord
+from mfcd_prep.mpeg4 import read_picture_types
 from mfcd_prep.output import output_faults
 from mfcd_prep.process import NO_DEADLINE, Deadline
 from mfcd_prep.source import WITHOUT_ZEROS, count_bad_packets, probe
@@ -200,7 +201,7 @@ class _Attempt:
         return replace(record, num_frames=num_frames, real_frames=min(num_real, num_frames), num_gops=num_gops)
 
     def _check(self, record: VideoRecord, path: Path) -> None:
-        """Decode the finished file: its picture types are the grid, and its frames are those that were counted."""
+        """Read the finished file: its picture types are the grid, and its frames are those that were counted."""
         types = read_picture_types(path, self.deadline)
         check_gop_grid(types, self.job.settings.gop_size)
         if len(types) != record.num_frames:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from joblib.externals.loky import ProcessPoolExecutor
+from loky import ProcessPoolExecutor
 
 from mfcd_prep.process import at_the_latest
 
@@ -85,7 +85,7 @@ class _Inline(Executor):
 
 @dataclass(frozen=True)
 class OnThisMachine:
-    """`jobs` processes of joblib's loky executor; a task and its result need to pickle."""
+    """`jobs` processes of loky's executor; a task and its result need to pickle."""
 
     jobs: int
     breaks: bool = True

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from mfcd_core.atomic import is_left_over, remove_left_over, this_process
-from mfcd_core.catalog import OWN_FOLDER
 from mfcd_core.errors import SourceError, UsageError
+from mfcd_core.names import OWN_FOLDER
 from mfcd_prep.output import output_faults
 
 if TYPE_CHECKING:

@@ -14,7 +14,19 @@ from click.testing import CliRunner
 from tiny_videos import cut_frames, types_by_tool, write_video
 
 from mfcd_core.bench import Run
-from mfcd_prep.bench_encode import CHECK, LOOP, OURS, START, EncodeBench, encode, summarize, xargs_name
+from mfcd_prep.bench_encode import (
+    CHECK,
+    LOOP,
+    OURS,
+    START,
+    EncodeBench,
+    alike_name,
+    as_typed,
+    encode,
+    peers_of,
+    summarize,
+    xargs_name,
+)
 
 FRAMES = {"run/a": 24, "run/b": 12, "jump/c d": 36}
 
@@ -29,20 +41,21 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_peers_write_the_same_bytes_as_we(source: Path, tmp_path: Path) -> None:
+def test_peers_encode_the_same_videos_and_with_our_arguments_the_same_bytes(source: Path, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     bench = EncodeBench(source, scratch, jobs=2, limit=None)
     contenders = bench.contenders()
-    assert list(contenders) == [OURS, LOOP, "xargs -P 2 of ffmpeg", START, CHECK]
+    assert list(contenders) == [OURS, *peers_of(2), START, CHECK]
     for contender in contenders.values():
         run = contender()
         assert run.wall_seconds > 0
         assert run.cpu_seconds > 0
     videos = [path.read_bytes() for path in sorted((scratch / OURS).rglob("*.mp4"))]
     assert [len(types_by_tool(path)) for path in sorted((scratch / OURS).rglob("*.mp4"))] == [36, 24, 12]
-    for peer in (LOOP, xargs_name(2)):
-        assert [path.read_bytes() for path in sorted((scratch / peer).iterdir())] == videos
+    assert [path.read_bytes() for path in sorted((scratch / alike_name(2)).iterdir())] == videos
+    for peer in (LOOP, xargs_name(2)):  # with more threads the bytes are others, the frames as many
+        assert [len(types_by_tool(path)) for path in sorted((scratch / peer).iterdir())] == [36, 24, 12]
     assert [record.status for record in bench.records()] == ["failed", "ok", "ok", "ok"]
 
 
@@ -57,14 +70,21 @@ def test_limit_holds_for_everybody(source: Path, tmp_path: Path) -> None:
 
 
 def test_figures_are_frames_by_seconds() -> None:
-    runs = {OURS: Run(12, 10), LOOP: Run(4, 5), xargs_name(3): Run(8, 5), START: Run(2, 1), CHECK: Run(1, 2)}
+    runs = {
+        OURS: Run(12, 10),
+        LOOP: Run(4, 5),
+        xargs_name(3): Run(8, 5),
+        alike_name(3): Run(16, 4),
+        START: Run(2, 1),
+        CHECK: Run(1, 2),
+    }
     result = summarize({name: [run] for name, run in runs.items()}, {"frames": 1000, "jobs": 3})
     speed, cpu, speed_working, cpu_working = (result.headline, *result.more)
     assert speed.ours == 1000 / 12
-    assert speed.peers == {LOOP: 250, xargs_name(3): 125}
+    assert speed.peers == {LOOP: 250, xargs_name(3): 125, alike_name(3): 62.5}
     assert speed.limits == {xargs_name(3): 1}
     assert result.exit_status == 1
-    assert (cpu.ours, cpu.peers, cpu.lower_is_better) == (10, {LOOP: 5, xargs_name(3): 5}, True)
+    assert (cpu.ours, cpu.peers, cpu.lower_is_better) == (10, {LOOP: 5, xargs_name(3): 5, alike_name(3): 4}, True)
     assert (speed_working.ours, speed_working.peers) == (100, speed.peers)
     assert (cpu_working.ours, cpu_working.peers) == (9, cpu.peers)
     assert result.facts["check_share_of_cpu"] == 0.2
@@ -72,7 +92,7 @@ def test_figures_are_frames_by_seconds() -> None:
 
 
 def test_work_too_small_for_its_start_has_no_figure_without_it() -> None:
-    runs = {OURS: Run(1, 1), LOOP: Run(1, 1), xargs_name(1): Run(1, 1), START: Run(1, 2), CHECK: Run(1, 1)}
+    runs = dict.fromkeys((OURS, *peers_of(1), CHECK), Run(1, 1)) | {START: Run(1, 2)}
     result = summarize({name: [run] for name, run in runs.items()}, {"frames": 10, "jobs": 1})
     assert len(result.more) == 1
 
@@ -89,7 +109,7 @@ def test_the_command_measures_and_leaves_nothing(
     assert values["facts"]["frames"] == sum(FRAMES.values())
     assert (values["facts"]["videos"], values["facts"]["failed"]) == (3, 1)
     assert {name: len(runs) for name, runs in values["runs"].items()} == dict.fromkeys(
-        (OURS, LOOP, xargs_name(2), START, CHECK), 2
+        (OURS, *peers_of(2), START, CHECK), 2
     )
     assert list((tmp_path / "temp").iterdir()) == []
 
@@ -109,3 +129,9 @@ def test_every_benchmark_that_is_declared_is_a_command_with_help() -> None:
         assert isinstance(command, click.Command)
         assert (command.name, bool(command.help)) == (name, True)
         assert all(option.help for option in command.params if isinstance(option, click.Option))
+
+
+def test_a_peer_as_typed_leaves_threads_to_ffmpeg_and_keeps_what_decides_the_picture() -> None:
+    ours = ["-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+verbose", "-filter_threads", "1"]
+    ours += ["-threads", "1", "-i", "a", "-g", "12", "-threads", "1", "-q:v", "2", "b"]
+    assert as_typed(ours) == ["-nostdin", "-loglevel", "error", "-i", "a", "-g", "12", "-q:v", "2", "b"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny_videos import cut_frames, grey_frames, run_tool, types_by_tool, write_video
 
 from mfcd_core.errors import GopError, VideoError
-from mfcd_prep.bitstream import check_gop_grid, cut_to, read_picture_types
+from mfcd_prep.bitstream import check_gop_grid, cut_to, decode_picture_types
 from mfcd_prep.source import mpeg4_rate, probe
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def test_picture_types_are_those_that_the_ffmpeg_program_decodes(tmp_path: Path,
     video = write_video(tmp_path / "v.mkv", cut_frames(40), codec=codec)
     types = types_by_tool(video)
     assert len(types) == 40
-    assert read_picture_types(video) == types
+    assert decode_picture_types(video) == types
 
 
 def test_a_cut_keeps_the_first_frames_bit_by_bit(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_playlist_named_as_a_video_reaches_no_other_file(tmp_path: Path, kind:
     with pytest.raises(VideoError, match="cannot be read as a video"):
         probe(tmp_path / "x.avi")
     with pytest.raises(VideoError, match="cannot be read as a video"):
-        read_picture_types(tmp_path / "x.avi")
+        decode_picture_types(tmp_path / "x.avi")
 
 
 @pytest.mark.parametrize("rate", [None, Fraction(0), Fraction(-1), Fraction(90000)])

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mfcd_core.errors import UsageError
-from mfcd_prep.encode_plan import Entry, journal_folder, plan_videos, settings_digest
+from mfcd_prep.encode_entry import Entry
+from mfcd_prep.encode_plan import journal_folder, plan_videos, settings_digest
 from mfcd_prep.journal import Journal
 from mfcd_prep.manifest import VideoRecord
 from mfcd_prep.part import WHOLE, Part

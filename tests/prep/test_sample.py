@@ -12,6 +12,7 @@ import pytest
 from mfcd_core.errors import MfcdError, UsageError
 from mfcd_prep import sample, scene
 from mfcd_prep.sample import MOTIONS, render_video, write_samples
+from mfcd_prep.workers import OnThisMachine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -199,7 +200,7 @@ def test_simple_motion_in_one_gop_tells_the_classes_apart() -> None:
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("samples") / "videos"
-    summary = write_samples(out, videos_per_class=2, size=(64, 48), num_frames=25, seed=4, jobs=1)
+    summary = write_samples(out, videos_per_class=2, size=(64, 48), num_frames=25, seed=4)
     assert summary.num_videos == 12
     assert summary.num_bytes == sum(path.stat().st_size for path in out.glob("*/*"))
     return out
@@ -237,7 +238,7 @@ def test_files_say_bt709_and_are(samples: Path) -> None:
 
 
 def test_two_jobs_write_the_same_bytes(samples: Path, tmp_path: Path) -> None:
-    write_samples(tmp_path / "two", videos_per_class=2, size=(64, 48), num_frames=25, seed=4, jobs=2)
+    write_samples(tmp_path / "two", videos_per_class=2, size=(64, 48), num_frames=25, seed=4, workers=OnThisMachine(2))
     for path in samples.rglob("*.mp4"):
         assert (tmp_path / "two" / path.relative_to(samples)).read_bytes() == path.read_bytes()
 

@@ -81,7 +81,7 @@ def test_the_budget_is_of_the_whole_video_not_of_one_run(source: Path, fake_ffmp
 
 
 @pytest.mark.parametrize("step", ["probe", "read_picture_types"])
-def test_our_own_decoding_is_within_the_budget(source: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+def test_our_own_reading_is_within_the_budget(source: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """The time runs out just before a step that is no program."""
     real = getattr(transcode, step)
     monkeypatch.setattr(transcode, step, lambda path, _: real(path, replace(Deadline.after(1), monotonic_end=0.0)))
@@ -93,7 +93,7 @@ def test_the_deadline_is_looked_at_between_frames(source: Path, monkeypatch: pyt
     clock = iter(range(1000))
     monkeypatch.setattr(process.time, "monotonic", lambda: next(clock))
     with pytest.raises(DeadlineError):
-        bitstream.read_picture_types(source, Deadline(10, 10))
+        bitstream.decode_picture_types(source, Deadline(10, 10))
     assert next(clock) < 20
 
 
@@ -190,7 +190,7 @@ def test_nothing_is_left_behind_by_a_fault(source: Path, tmp_path: Path, fake_ff
     assert not (tmp_path / "e").exists()
 
 
-def test_a_decoder_that_must_conceal_damage_fails_the_check(source: Path, tmp_path: Path) -> None:
+def test_a_decoder_that_must_conceal_damage_says_so(source: Path, tmp_path: Path) -> None:
     """Flips in the encoded file; 1 of 300 was seen when the decoder was allowed to conceal."""
     record, path = transcode_one(source)
     assert record.status == "ok"
@@ -202,7 +202,7 @@ def test_a_decoder_that_must_conceal_damage_fails_the_check(source: Path, tmp_pa
         flipped[at] ^= 0x10
         (tmp_path / "f.mp4").write_bytes(flipped)
         try:
-            seen += bitstream.read_picture_types(tmp_path / "f.mp4") != "IPPPPPPPPPPP" * 2
+            seen += bitstream.decode_picture_types(tmp_path / "f.mp4") != "IPPPPPPPPPPP" * 2
         except VideoError:
             seen += 1
     assert seen >= 15

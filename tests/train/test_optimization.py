@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from tiny_runs import run_command
 from torch.nn import functional as F  # noqa: N812 - the name that every PyTorch reader knows
 from training import assert_same_run, interrupt_at_step, is_same, measured, train, weights_of
 
-from mfcd_train import trainer
+from mfcd_train import build, trainer
 from mfcd_train.checkpoint import BEST, UNAVERAGED, load_checkpoint
+from mfcd_train.evaluate import main as evaluate
 from mfcd_train.losses import cross_entropy
 from mfcd_train.metrics import mean_cross_entropy
 from mfcd_train.trainer import Trainer
@@ -134,6 +136,23 @@ def test_the_average_of_weights_is_what_is_evaluated_and_said(
                 average = 0.75 * average + 0.25 * later[name].double()
             assert torch.allclose(weight.double(), average, rtol=1e-4, atol=1e-6), name
     assert not is_same(state["model"], seen[-1])
+
+
+def test_evaluation_says_that_weights_are_an_average_and_takes_the_checkpoint_asked_for(
+    tiny_store: Path, teacher_recipe: Path, tmp_path: Path
+) -> None:
+    settings = words("optim.ema_decay=0.75", "optim.epochs=2", "run.keep_last=2")
+    assert train(tiny_store, teacher_recipe, tmp_path, *settings).status == 0
+    loaded, load = [], build.load_weights
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "load_weights", lambda model, found, at: (loaded.append(found), load(model, found, at)))
+        arguments = (evaluate, tmp_path, tiny_store, "--device", "cpu", "--clips", 1, "--checkpoint", "epoch-0001.pt")
+        done = run_command(*arguments)
+    assert done.status == 0, done.err
+    assert "weights are the moving average over steps (optim.ema_decay 0.75)" in done.err
+    assert is_same(loaded[0], load_checkpoint(tmp_path, "epoch-0001.pt")["model"])
+    missing = run_command(evaluate, tmp_path, tiny_store, "--device", "cpu", "--checkpoint", "epoch-0009.pt")
+    assert f"{tmp_path}: no epoch-0009.pt" in missing.err
 
 
 def test_an_average_resumes_bit_for_bit(tiny_store: Path, teacher_recipe: Path, tmp_path: Path) -> None:

@@ -33,9 +33,11 @@ def build_fabric(recipe: Recipe, device: str, *, deterministic: bool = False) ->
     """The devices of this process and its peers under `torchrun`, and the precision; on a CPU the number of threads.
 
     deterministic: the same numbers from the same command, at the price of speed on a GPU.
-    Raises UsageError for a device that is not there, or that cannot do what the recipe asks.
+    What only a GPU does in 16 bits a CPU does in 32. Raises UsageError for a device that is not there.
     """
-    _check_device(recipe, device)
+    num_gpus = torch.cuda.device_count()
+    if device not in DEVICES or (device == "cuda" and not num_gpus):
+        raise UsageError(f"--device {device}: expected one of {', '.join(DEVICES)}, and cuda only where a GPU is found")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     torch.set_num_threads(recipe.run.num_threads or len(os.sched_getaffinity(0)))
     torch.backends.cudnn.benchmark = not deterministic
@@ -43,7 +45,12 @@ def build_fabric(recipe: Recipe, device: str, *, deterministic: bool = False) ->
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(mode=True)
     peers, local_peers = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    precision: Any = recipe.run.precision
+    on_cpu = device == "cpu" or not num_gpus
+    precision: Any = "32-true" if on_cpu and recipe.run.precision == "16-mixed" else recipe.run.precision
+    if not on_cpu and peers == 1 < num_gpus:
+        say(
+            f"1 of {num_gpus} GPUs is used: `torchrun --nproc-per-node {num_gpus} --no-python mfcd-train ...` uses all"
+        )
     fabric = Fabric(
         accelerator=device,
         devices=local_peers,
@@ -57,22 +64,16 @@ def build_fabric(recipe: Recipe, device: str, *, deterministic: bool = False) ->
     return fabric
 
 
-def _check_device(recipe: Recipe, device: str) -> None:
-    has_gpu = torch.cuda.is_available()
-    if device not in DEVICES or (device == "cuda" and not has_gpu):
-        raise UsageError(f"--device {device}: expected one of {', '.join(DEVICES)}, and cuda only where a GPU is found")
-    if device == "cpu" or not has_gpu:
-        if recipe.optim.sync_batchnorm:
-            raise UsageError("optim.sync_batchnorm on a CPU: torch has it for GPUs alone; set it to false")
-        if recipe.run.precision == "16-mixed":
-            raise UsageError("run.precision 16-mixed on a CPU: it needs a GPU; expected 32-true or bf16-mixed")
-
-
-def check_precision(recipe: Recipe, num_frames: int, device: torch.device) -> None:
-    """Raise UsageError where gradients could not be trusted: torch leaves some of small clips in bf16 unwritten."""
-    if recipe.run.precision != "bf16-mixed" or device.type != "cpu":
+def check_training(recipe: Recipe, num_frames: int, device: torch.device) -> None:
+    """Raise UsageError where a device cannot train as the recipe says, or its gradients could not be trusted."""
+    if device.type != "cpu":
         return
-    if num_frames < LEAST_BF16_FRAMES or recipe.data.crop_size < LEAST_BF16_CROP:
+    if recipe.optim.sync_batchnorm:
+        raise UsageError("optim.sync_batchnorm on a CPU: torch has it for GPUs alone; set it to false")
+    if recipe.run.precision == "16-mixed":
+        raise UsageError("run.precision 16-mixed on a CPU: it needs a GPU; expected 32-true or bf16-mixed")
+    is_small = num_frames < LEAST_BF16_FRAMES or recipe.data.crop_size < LEAST_BF16_CROP
+    if recipe.run.precision == "bf16-mixed" and is_small:  # torch leaves some of their gradients unwritten
         raise UsageError(
             f"run.precision bf16-mixed on a CPU with {num_frames} frames of {recipe.data.crop_size} pixels: expected "
             f"at least {LEAST_BF16_FRAMES} of {LEAST_BF16_CROP}, since torch gets smaller ones wrong; use 32-true"

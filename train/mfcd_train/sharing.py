@@ -54,6 +54,15 @@ def part_rows(num_draws: int, batch_size: int, num_parts: int, rank: int, peers:
     return rows[..., rank].swapaxes(1, 2)
 
 
+def dealt_rows(num_draws: int, batch_size: int, rank: int, peers: int) -> NDArray[np.int64]:
+    """Rows of the draws that a process evaluates: whole batches, dealt in turn, each to one process.
+
+    The batches are those of one process alone, and so are the scores, bit for bit.
+    """
+    rows = np.arange(num_draws)
+    return np.flatnonzero(rows // batch_size % peers == rank)
+
+
 def name_gops(store: Store, parts: Sequence[Draws]) -> str:
     """Draws as `video id:GOP of the video`, in one line."""
     gops = [gop for draws in parts for gop in zip(draws.video.tolist(), draws.gop.tolist(), strict=True)]

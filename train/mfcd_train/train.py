@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mfcd_core.console import main_of, print_json, say
-from mfcd_core.errors import UsageError
+from mfcd_core.console import main_of, print_json, say, warn
+from mfcd_core.errors import MfcdError, UsageError
 from mfcd_core.store import Store
 from mfcd_train.build import (
     build_average,
     build_fabric,
     build_model,
     build_optimizer,
-    check_precision,
+    check_training,
     load_model,
     setup,
 )
@@ -34,6 +34,7 @@ from mfcd_train.recipe_files import load_recipe, shipped_recipes
 from mfcd_train.report import write_report
 from mfcd_train.runlog import REPORT, begin_run, open_run
 from mfcd_train.sharing import check_shares
+from mfcd_train.stage import stage_options, staged
 from mfcd_train.trainer import TEACHER_FORMAT, Trainer
 from mfcd_train.watchers import find_wandb, open_tensorboard, open_wandb
 
@@ -69,6 +70,7 @@ EPILOG = "\b\nShipped recipes:\n" + "\n".join(f"  {name:<27} {what}" for name, w
 @click.option("--seed", type=SEED, default=0, help="Seed of weights, order, crops and flips.")
 @click.option("--deterministic", is_flag=True, help="The same numbers from the same command; slower on a GPU.")
 @click.option("--wandb", is_flag=True, help="Log to Weights & Biases, if installed; offline unless WANDB_MODE is set.")
+@stage_options
 @click.option("--json", "as_json", is_flag=True, help="Print a summary on stdout.")
 def cli(  # noqa: PLR0913 - one parameter an option
     store: Path,
@@ -83,6 +85,7 @@ def cli(  # noqa: PLR0913 - one parameter an option
     deterministic: bool,
     wandb: bool,
     as_json: bool,
+    **staging: Any,  # noqa: ANN401 - the options of `stage_options`
 ) -> int:
     """Train MFNet-3D on STORE as a recipe says, into the run folder --out.
 
@@ -97,13 +100,14 @@ def cli(  # noqa: PLR0913 - one parameter an option
     if teacher is not None:
         origin["teacher_checksum"] = weights_checksum(_open_teacher(teacher, opened)["model"])
     fabric = build_fabric(resolved, device, deterministic=deterministic)
-    check_precision(resolved, opened.settings.gop_size, fabric.device)
+    check_training(resolved, opened.settings.gop_size, fabric.device)
     check_shares(len(rows["train"]), resolved.data.batch_size, optim.accumulate, fabric.world_size)
     if fabric.is_global_zero:
         begin_run(out, resolved, opened, seed, origin)
     fabric.barrier()  # the others find what the first has written
     run = open_run(out)
-    status, last = _train_to_the_end(run, opened, fabric, wandb=wandb)
+    with staged(opened, *rows.values(), tells=fabric.local_rank == 0, **staging) as nearer:
+        status, last = _train_to_the_end(run, nearer, fabric, wandb=wandb)
     if fabric.is_global_zero and as_json:
         print_json({"run": str(out), **last})
     return status
@@ -117,10 +121,18 @@ def _train_to_the_end(run: RunLog, store: Store, fabric: Fabric, *, wandb: bool)
         say(f"{stopped}; the same command goes on from here")
         return PREEMPTED_STATUS, {"preempted": True}
     if fabric.is_global_zero and run.recipe.run.report:
-        write_report(store, [run], run.folder / REPORT, with_accuracy=False)
-        say(f"report: {run.folder / REPORT}")
+        _write_page(run, store)
     metrics = run.read_metrics() if fabric.is_global_zero else []
     return 0, {"epochs": progress.epoch, "steps": progress.step, **(metrics[-1] if metrics else {})}
+
+
+def _write_page(run: RunLog, store: Store) -> None:
+    page = run.folder / REPORT
+    try:
+        write_report(store, [run], page, with_accuracy=False)
+        say(f"report: {page}")
+    except (MfcdError, OSError) as error:
+        warn(f"{page} cannot be written, the run is whole: {error}")
 
 
 def _resolved(path: Path | str | None) -> str | None:

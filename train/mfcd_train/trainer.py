@@ -33,7 +33,7 @@ from mfcd_train.pace import Pace, progress_note, timed
 from mfcd_train.preemption import PreemptedError, Stop
 from mfcd_train.runlog import VALIDATION_CE, VALIDATION_TOP1, VALIDATION_TOP5, as_validation
 from mfcd_train.schedule import best_epoch, num_plateaus
-from mfcd_train.sharing import any_process, count_steps, means, name_gops, part_rows, share_buffers
+from mfcd_train.sharing import any_process, count_steps, means, name_gops, part_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -240,7 +240,6 @@ class Trainer:
             if self.stop.asked:  # there may be seconds left: without waiting for the other processes
                 raise self._preempted(progress)
 
-        share_buffers(self.fabric, self.evaluated)
         scores = predict(self.fabric, self.evaluated, self.store, self.recipe, draws, advance)
         labels = self.store.videos.labels[draws.video]
         top1, top5 = (topk_accuracy(scores, labels, k) for k in (1, 5))

@@ -1,0 +1,72 @@
+"""The work of one task of encode, in whatever process: one video, and what the journal is to keep of it.
+
+Every worker process imports this anew: nothing here may need NumPy or anything else that takes long to import.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from mfcd_core.errors import DeadlineError, MfcdError
+from mfcd_prep.encode_entry import Entry
+from mfcd_prep.manifest import VideoRecord
+from mfcd_prep.process import Deadline
+from mfcd_prep.transcode import hash_file
+from mfcd_prep.workers import hard_limit
+from mfcd_prep.workspace import file_stat, require_present, source_stat
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mfcd_prep.encode_entry import Todo
+    from mfcd_prep.transcode import Transcoder
+
+
+@dataclass(frozen=True)
+class EncodeWorker:
+    """The work of one task, in whatever process; what it returns is what the journal keeps."""
+
+    transcoder: Transcoder
+    settings: str
+
+    def __call__(self, todo: Todo) -> Entry:
+        """Encode one video, unless source and output still have the bytes that the journal knows.
+
+        Raises:
+            SourceError: the whole of SOURCE is gone.
+            FileNotFoundError: this source is.
+            MfcdError: it was not the same from beginning to end; nothing is said about it.
+        """
+        source = self.transcoder.root / todo.video.path
+        target = self.transcoder.encoded / f"{todo.video.id}.mp4"
+        input_now = source_stat(source)
+        if input_now is None:
+            require_present(self.transcoder.root)
+            raise FileNotFoundError(f"{todo.video.path} is gone: was it moved?")
+        content = ""
+        try:
+            content = hash_file(source, xxhash.xxh3_128(), Deadline.after(self.transcoder.timeout_seconds))
+            if todo.previous is not None and self._still_holds(todo.previous, content, target):
+                return replace(todo.previous, input=input_now, output=file_stat(target))
+            with hard_limit(self.transcoder.timeout_seconds):
+                record = self.transcoder.transcode(todo.video)
+        except DeadlineError as error:
+            video = todo.video
+            record = VideoRecord(video.id, video.path, video.label, reason=str(error), problem="timeout")
+        if source_stat(source) != input_now:
+            require_present(self.transcoder.root)
+            raise MfcdError(f"{todo.video.path} changed or went away while it was read: run again")
+        if record.status != "ok":
+            target.unlink(missing_ok=True)  # of other settings, or of what the source was before
+        output = file_stat(target) if record.status == "ok" else None
+        return Entry(self.settings, content, input_now, output, record, self.transcoder.timeout_seconds)
+
+    def _still_holds(self, previous: Entry, content: str, target: Path) -> bool:
+        if previous.retry or (previous.settings, previous.content) != (self.settings, content):
+            return False
+        if previous.record.status != "ok":
+            return previous.record.problem != "timeout"
+        return target.is_file() and hash_file(target, xxhash.xxh3_64()) == previous.record.xxh3_64
