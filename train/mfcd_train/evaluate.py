@@ -1,4 +1,4 @@
-"""`mfcd-eval`: accuracy of a run on the test videos of a store, and the report of several runs."""
+"""`mfcd-eval`: accuracy of a run on the test videos of a store, the report of several runs, and what they cost."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mfcd_core.console import main_of, print_json, say
 from mfcd_core.errors import UsageError
 from mfcd_core.store import Store
 from mfcd_train.build import build_fabric, load_model
+from mfcd_train.cost_cli import cost
 from mfcd_train.dataset import PROTOCOLS
 from mfcd_train.evaluator import evaluate
 from mfcd_train.report import write_report
@@ -103,4 +104,5 @@ def report(store: Path, runs: tuple[Path, ...], *, out: Path) -> int:
     return 0
 
 
+cli.add_command(cost)
 main = main_of(cli)
