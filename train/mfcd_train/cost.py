@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,8 @@ class ClipNetwork:
         size = "x".join(map(str, self.input_shape[1:]))
         return f"{size}, {self.num_classes} classes, {self.clips} clips{full}"
 
-    def count(self) -> dict[str, Counts]:
+    @cached_property
+    def counts(self) -> dict[str, Counts]:
         """One clip, by layer."""
         return count_layers(partial(build_model, self.recipe, self.num_classes), self.input_shape)
 
@@ -135,16 +136,16 @@ PASS_GFLOPS = {"ResNet-152": "11.3", "ResNet-18": "1.58", "MobileNetV2": "1.4"}
 CLIP_GFLOPS = {12: "8.53", 16: "11.1"}
 
 
-def clip_network_cost(network: ClipNetwork, counts: Mapping[str, Counts], stored_bytes: float | None) -> SystemCost:
+def clip_network_cost(network: ClipNetwork, stored_bytes: float | None = None) -> SystemCost:
     """MFCD-Net; `stored_bytes` of a clip in a store are added where known."""
-    count, clips = total(counts), network.clips
+    count, clips = total(network.counts), network.clips
     why = f"the paper's is for {PAPER_NETWORK.setting}"
     of_clip, why_clip = _paper_clip(network, count)
     figures = {
         "parameters": _compare(count.parameters / MEGA, "M", "8.0", why),
-        "macs_a_clip": CostFigure(count.macs / GIGA, "G"),
+        "macs_a_clip": CostFigure(count.macs / GIGA, "GMAC"),
         "operations_a_clip": _compare(count.operations / GIGA, "GFLOPs", of_clip, why_clip or why),
-        "macs_a_video": CostFigure(clips * count.macs / GIGA, "G"),
+        "macs_a_video": CostFigure(clips * count.macs / GIGA, "GMAC"),
         "operations_a_video": _compare(clips * count.operations / GIGA, "GFLOPs", "128", why),
         "weights": CostFigure(FLOAT_BYTES * count.parameters / MEGA, "MB"),
         "fed_a_video": CostFigure(clips * prod(network.input_shape) / MEGA, "MB"),
@@ -161,11 +162,11 @@ def peer_costs() -> list[SystemCost]:
     return systems + [_pass_cost(name, count) for name, count in counts.items()]
 
 
-def describe_stages(counts: Mapping[str, Counts]) -> dict[str, dict[str, int]]:
+def describe_stages(network: ClipNetwork) -> dict[str, dict[str, int]]:
     """Parameters, MACs and operations of one clip by stage."""
     return {
         name: {"parameters": count.parameters, "macs": count.macs, "operations": count.operations}
-        for name, count in by_stage(counts).items()
+        for name, count in by_stage(network.counts).items()
         if count != Counts()
     }
 
@@ -178,7 +179,7 @@ def _procedure_cost(name: str, procedure: Procedure, counts: Mapping[str, Counts
     fed = prod(INPUT_SHAPE) * sum(procedure.passes.values())
     figures = {
         "parameters": _compare(parameters / MEGA, "M", procedure.parameters, procedure.why_parameters),
-        "macs_a_video": _compare(macs / GIGA, "G", procedure.gflops, why),
+        "macs_a_video": _compare(macs / GIGA, "GMAC", procedure.gflops, why),
         "operations_a_video": CostFigure(operations / GIGA, "GFLOPs"),
         "weights": CostFigure(FLOAT_BYTES * parameters / MEGA, "MB"),
         "fed_a_video": CostFigure(fed / MEGA, "MB"),
@@ -189,7 +190,7 @@ def _procedure_cost(name: str, procedure: Procedure, counts: Mapping[str, Counts
 def _pass_cost(name: str, count: Counts) -> SystemCost:
     figures = {
         "parameters": CostFigure(count.parameters / MEGA, "M"),
-        "macs": _compare(count.macs / GIGA, "G", PASS_GFLOPS[name], _why_gflops(name, count)),
+        "macs": _compare(count.macs / GIGA, "GMAC", PASS_GFLOPS[name], _why_gflops(name, count)),
         "operations": CostFigure(count.operations / GIGA, "GFLOPs"),
     }
     return SystemCost(name, f"one pass, {'x'.join(map(str, INPUT_SHAPE[1:]))}", figures)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,13 @@ from mfcd_train.build import build_fabric, build_model, load_model, setup
 from mfcd_train.config import DataRecipe, Recipe
 from mfcd_train.cost import ClipNetwork, clip_network_cost, describe_stages, peer_costs
 from mfcd_train.cost_tables import cost_table, latency_table
-from mfcd_train.latency import Subject, measure_latency, shares
+from mfcd_train.latency import Subject, add_up, measure_latency, shares
 from mfcd_train.runlog import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mfcd_core.bench import Run
     from mfcd_train.cost import SystemCost
     from mfcd_train.runlog import RunLog
 
@@ -54,6 +55,7 @@ def _parse_size(_context: click.Context, _option: click.Parameter, text: str | N
 @click.option("--classes", type=click.IntRange(min=1), help="Classes.  [default: 400]")
 @click.option("--clips", type=click.IntRange(min=1), default=15, help="Clips a video.")
 @click.option("--repeats", type=click.IntRange(min=0), default=3, help="Rounds of timing; 0: counts alone.")
+@click.option("--threads", type=click.IntRange(min=1), help="Torch threads on a CPU.  [default: the recipe's]")
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result on stdout.")
 def cost(  # noqa: PLR0913 - one argument an option
@@ -65,6 +67,7 @@ def cost(  # noqa: PLR0913 - one argument an option
     classes: int | None,
     clips: int,
     repeats: int,
+    threads: int | None,
     device: str,
     as_json: bool,
 ) -> int:
@@ -81,12 +84,12 @@ def cost(  # noqa: PLR0913 - one argument an option
     else:
         case = _case_of_options(frames or 12, size or (224, 224), classes or 400, clips)
     systems = case.systems()
-    seconds = measure_latency(case.subject(device), clips, repeats) if repeats else {}
+    runs = measure_latency(case.subject(device, threads), clips, repeats) if repeats else {}
     show(cost_table(systems))
-    if seconds:
-        show(latency_table(seconds, f"{case.fed}; {torch.get_num_threads()} threads of {cpu_model()}"))
+    if runs:
+        show(latency_table(runs, f"{case.fed}; {torch.get_num_threads()} threads of {cpu_model()}"))
     if as_json:
-        print_json(_result(case, systems, seconds))
+        print_json(_result(case, systems, runs))
     return 0
 
 
@@ -108,15 +111,17 @@ class Case:
 
     def systems(self) -> list[SystemCost]:
         """MFCD-Net first, then its peers, where what builds them is installed."""
-        own = clip_network_cost(self.network, self.network.count(), self._stored_bytes())
+        own = clip_network_cost(self.network, self._stored_bytes())
         if has_backbones():
             return [own, *peer_costs()]
         warn(f"CoViAR, DMC-Net and TTP are left out: {MISSING}")
         return [own]
 
-    def subject(self, device: str) -> Subject:
+    def subject(self, device: str, threads: int | None) -> Subject:
         """The network set up on the device, with the run's weights or random ones."""
         recipe = self.network.recipe
+        if threads:
+            recipe = replace(recipe, run=replace(recipe.run, num_threads=threads))
         fabric = build_fabric(recipe, device)
         if self.log:
             model = load_model(self.log, fabric)
@@ -151,13 +156,17 @@ def _case_of_options(frames: int, size: tuple[int, int], classes: int, clips: in
     )
 
 
-def _result(case: Case, systems: Sequence[SystemCost], seconds: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def _result(case: Case, systems: Sequence[SystemCost], runs: Mapping[str, Mapping[str, Run]]) -> dict[str, Any]:
     return {
         "systems": {system.name: system.to_dict() for system in systems},
-        "stages": describe_stages(case.network.count()),
+        "stages": describe_stages(case.network),
         "latency": {
-            unit: {"seconds": sum(took.values()), "stages": dict(took), "shares": shares(took)}
-            for unit, took in seconds.items()
+            unit: {
+                **asdict(add_up(by_stage)),
+                "stages": {stage: asdict(run) for stage, run in by_stage.items()},
+                "shares": shares(by_stage),
+            }
+            for unit, by_stage in runs.items()
         },
         "fed": case.fed,
         "machine": describe_machine(PACKAGES) | {"torch_threads": torch.get_num_threads()},

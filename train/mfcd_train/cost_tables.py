@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from mfcd_train.latency import STAGES, shares
+from mfcd_train.latency import STAGES, add_up, shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from mfcd_core.bench import Run
     from mfcd_train.cost import SystemCost
 
 LABELS = {
@@ -44,15 +45,15 @@ def cost_table(systems: Iterable[SystemCost]) -> Table:
     return table
 
 
-def latency_table(seconds: Mapping[str, Mapping[str, float]], caption: str) -> Table:
-    """A line for one clip and one for one video: milliseconds, and what share each stage has."""
+def latency_table(runs: Mapping[str, Mapping[str, Run]], caption: str) -> Table:
+    """A line for one clip and one for one video: milliseconds, and what share of the wall clock each stage has."""
     table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left")
     table.add_column("one", no_wrap=True)
-    table.add_column("ms", justify="right", no_wrap=True)
-    stages = [stage for stage in STAGES if stage in next(iter(seconds.values()))]
-    for stage in stages:
-        table.add_column(stage, justify="right", no_wrap=True)
-    for unit, took in seconds.items():
-        share = shares(took)
-        table.add_row(unit, f"{1000 * sum(took.values()):.0f}", *(f"{share[stage]:.1%}" for stage in stages))
+    stages = [stage for stage in STAGES if stage in next(iter(runs.values()))]
+    for heading in ("ms", "CPU ms", *stages):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for unit, by_stage in runs.items():
+        share, whole = shares(by_stage), add_up(by_stage)
+        times = (f"{1000 * seconds:.0f}" for seconds in (whole.wall_seconds, whole.cpu_seconds))
+        table.add_row(unit, *times, *(f"{share[stage]:.1%}" for stage in stages))
     return table

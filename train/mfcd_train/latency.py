@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mfcd_core.bench import interleave, median_run, run_here
+from mfcd_core.bench import Run, interleave, median_run, run_here
 from mfcd_core.clip import CLIP_FORMATS
 from mfcd_train.assemble import Assembler
 from mfcd_train.dataset import Draws, evaluation_draws
@@ -48,26 +48,28 @@ class Subject:
     store: Store | None = None
 
 
-def measure_latency(subject: Subject, clips: int, repeats: int) -> dict[str, dict[str, float]]:
-    """Wall seconds by stage of one clip alone and of one video of `clips` clips in one batch.
+def measure_latency(subject: Subject, clips: int, repeats: int) -> dict[str, dict[str, Run]]:
+    """What each stage takes, by `CLIP` alone in its batch, and by `VIDEO` of `clips` clips in one batch.
 
     Medians over `repeats` rounds in which all stages take turns, after one that is not counted.
     """
-    contenders: Stages = {}
-    for unit, num_clips in ((CLIP, 1), (VIDEO, clips)):
-        stages = _build_stages(subject, num_clips)
-        contenders |= {f"{unit} {stage}": work for stage, work in stages.items()}
-    runs = interleave({name: partial(run_here, work) for name, work in contenders.items()}, repeats)
-    seconds: dict[str, dict[str, float]] = {CLIP: {}, VIDEO: {}}
-    for name, taken in runs.items():
-        unit, stage = name.split()
-        seconds[unit][stage] = median_run(taken).wall_seconds
-    return seconds
+    stages = {CLIP: _build_stages(subject, 1), VIDEO: _build_stages(subject, clips)}
+    contenders = {
+        f"{unit} {stage}": partial(run_here, work) for unit, works in stages.items() for stage, work in works.items()
+    }
+    runs = interleave(contenders, repeats)
+    return {unit: {stage: median_run(runs[f"{unit} {stage}"]) for stage in works} for unit, works in stages.items()}
 
 
-def shares(seconds: Mapping[str, float]) -> dict[str, float]:
-    """Each stage's part of the sum, 0 to 1."""
-    return {stage: value / sum(seconds.values()) for stage, value in seconds.items()}
+def add_up(runs: Mapping[str, Run]) -> Run:
+    """All stages together."""
+    return Run(sum(run.wall_seconds for run in runs.values()), sum(run.cpu_seconds for run in runs.values()))
+
+
+def shares(runs: Mapping[str, Run]) -> dict[str, float]:
+    """Each stage's part of the wall clock, 0 to 1."""
+    whole = add_up(runs).wall_seconds
+    return {stage: run.wall_seconds / whole for stage, run in runs.items()}
 
 
 def _build_stages(subject: Subject, num_clips: int) -> Stages:
