@@ -25,7 +25,7 @@ class StoredArray:
     name, axes, shape, dtype: the plain values of the equations, as they are traced.
     read_dtype: `dtype`, or its low byte where that says everything (motion modulo 256).
     difference: axes along which, one after the other, a value is stored as its difference to the one before.
-    digits: whether a chunk holds digits of base 4, those of four rows in a byte; otherwise values, rows outermost.
+    digits: whether a chunk holds digits of base 4, those of four rows in a byte; otherwise it holds values.
     """
 
     name: str
@@ -47,10 +47,17 @@ class StoredArray:
         return 1 << 8 * self.read_dtype.itemsize
 
     @property
+    def rows_first(self) -> bool:
+        """Whether a chunk holds differences as they are, from row to row: their rows are outermost."""
+        return bool(self.difference) and not self.digits
+
+    @property
     def chunk_axes(self) -> tuple[str, ...]:
-        """Axes of a chunk: (digit, ..., quad, ...) with quads of rows, or (row, ...)."""
+        """Axes of a chunk: (digit, ..., quad, ...) with quads of rows, (row, ...), or those of plain values."""
         before, after = self.axes[: self.row_axis], self.axes[self.row_axis + 1 :]
-        return ("digit", *before, "quad", *after) if self.digits else ("row", *before, *after)
+        if self.digits:
+            return ("digit", *before, "quad", *after)
+        return ("row", *before, *after) if self.rows_first else self.axes
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
@@ -73,7 +80,11 @@ class StoredArray:
     def empty(self, *lead: int) -> NDArray[Any]:
         """Memory for `lead` GOPs as a reader fills it: chunks of digits, or plain values in the order of chunks."""
         chunks = np.empty((*lead, *self.chunk_shape), self.chunk_dtype)
-        return chunks if self.digits else np.moveaxis(chunks, len(lead), len(lead) + self.row_axis)
+        return np.moveaxis(chunks, len(lead), len(lead) + self.row_axis) if self.rows_first else chunks
+
+    def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
+        """What `empty` gave for one GOP, in the order of chunks."""
+        return np.moveaxis(values, self.row_axis, 0) if self.rows_first else values
 
 
 def unpack(array: StoredArray, chunks: Array, out: Array) -> Array:
@@ -101,7 +112,7 @@ def unpack(array: StoredArray, chunks: Array, out: Array) -> Array:
 def unpack_gop(array: StoredArray, chunk: NDArray[Any]) -> NDArray[Any]:
     """Plain values of one GOP, `shape` of `read_dtype`, from what a reader filled."""
     if not array.digits:
-        return chunk
+        return chunk  # plain already
     out = np.empty((1, *array.whole_shape), f"<i{array.read_dtype.itemsize}")
     values: NDArray[Any] = unpack(array, chunk[None], out)[0].view(array.read_dtype)
     return values

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xxhash
 import zstandard
 
 from mfcd_core.errors import ChecksumError, StoreError, UsageError
@@ -53,7 +54,7 @@ class Store:
             raise ChecksumError(f"{path}: other bytes than index.json recorded; run mfcd-prep extract again")
         places: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         num_gops = int(self.videos.num_gops.sum())
-        if places.dtype != gop_place_dtype(len(self._arrays)) or places.shape != (num_gops,):
+        if places.dtype != gop_place_dtype(self.settings) or places.shape != (num_gops,):
             raise StoreError(f"{path}: {places.shape} of {places.dtype}, expected {num_gops} GOPs")
         return places
 
@@ -113,11 +114,14 @@ class Store:
         sizes = place["sizes"][:num_chunks].tolist()
         stored = self._read_bytes(row, int(place["shard"]), int(place["offset"]), sum(sizes))
         start = 0
-        for array, size in zip(self._arrays, sizes, strict=False):
+        for column, (array, size) in enumerate(zip(self._arrays, sizes, strict=False)):
             if array.name in arrays:
-                chunk = arrays[array.name] if array.digits else np.moveaxis(arrays[array.name], array.row_axis, 0)
-                self._decompress(row, array.name, stored[start : start + size], chunk)
-                if not array.digits:
+                chunk, data = array.as_stored(arrays[array.name]), stored[start : start + size]
+                if self.settings.has_own_checksums:
+                    self._decompress(row, array.name, data, chunk)
+                else:
+                    self._copy(row, column, data, chunk)
+                if array.rows_first:
                     add_up(chunk)
             start += size
 
@@ -139,6 +143,14 @@ class Store:
             raise ChecksumError(f"{self._where(row)}: {name} is damaged ({error}); run mfcd-prep verify") from None
         if not whole:
             raise ChecksumError(f"{self._where(row)}: {name} has another size than {out.nbytes}; run mfcd-prep verify")
+
+    def _copy(self, row: int, column: int, data: memoryview, out: NDArray[Any]) -> None:
+        name = self._arrays[column].name
+        if xxhash.xxh3_64_intdigest(data) != self.places[row]["checksums"][column]:
+            raise ChecksumError(f"{self._where(row)}: {name} is damaged (checksum); run mfcd-prep verify")
+        if len(data) != out.nbytes:
+            raise ChecksumError(f"{self._where(row)}: {name} has another size than {out.nbytes}; run mfcd-prep verify")
+        out.data.cast("B")[:] = data
 
     def _where(self, row: int) -> str:
         video = int(np.searchsorted(self.videos.first_gop, row, side="right")) - 1

@@ -31,7 +31,7 @@ class GopTracer:
     """
 
     def __init__(self, settings: StoreSettings) -> None:
-        self.arrays = {array.name: np.zeros(array.shape, array.dtype) for array in settings.stored_arrays()}
+        self.arrays = {array.name: np.zeros(array.shape, array.read_dtype) for array in settings.stored_arrays()}
         self._step = settings.residual_step
         self._planes = [_PlaneBuffers(plane, self.arrays) for plane in PIXEL_FORMATS[settings.pixel_format]]
         self._identity = identity_sources(settings.height_px, settings.width_px)
@@ -98,7 +98,7 @@ def iter_gops(path: Path, settings: StoreSettings, tracer: GopTracer) -> Iterato
             num_gops += 1
             yield settings.gop_size
     if frame is None:
-        raise VideoError("no frames decode")
+        raise VideoError("no frames decode", "no-frames")
     incomplete = position != settings.gop_size - 1
     if incomplete and (settings.tail == "pad" or (settings.tail == "auto" and num_gops == 0)):
         for repeat in range(position + 1, settings.gop_size):
@@ -109,7 +109,8 @@ def iter_gops(path: Path, settings: StoreSettings, tracer: GopTracer) -> Iterato
 def _check_frame(settings: StoreSettings, index: int, frame: DecodedFrame) -> None:
     if (frame.width_px, frame.height_px) != (settings.width_px, settings.height_px):
         got, expected = f"{frame.width_px}x{frame.height_px}", f"{settings.width_px}x{settings.height_px}"
-        raise VideoError(f"frame {index} is {got}, expected the store's {expected}; encode it with --size {expected}")
+        reason = f"frame {index} is {got}, expected the store's {expected}; encode it with --size {expected}"
+        raise VideoError(reason, "other-format")
     expected_type = "P" if index % settings.gop_size else "I"
     if frame.picture_type != expected_type:
         raise GopError(

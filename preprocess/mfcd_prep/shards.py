@@ -204,14 +204,14 @@ class ShardWorker:
     def _add_video(self, video: EncodedVideo, writer: ShardWriter, tracer: GopTracer) -> None:
         path, num_frames = self.encoded / video.path, 0
         if hash_file(path, xxhash.xxh3_64()) != video.checksum:
-            raise VideoError("other bytes than the manifest recorded; run mfcd-prep encode again")
+            raise VideoError("other bytes than the manifest recorded; run mfcd-prep encode again", "damaged")
         deadline = Deadline.after(self.timeout_seconds)
         for real_frames in iter_gops(path, self.settings, tracer):
             deadline.check()
             writer.add_gop(tracer.arrays)
             num_frames += real_frames
         if num_frames == 0:
-            raise VideoError("no whole GOP; use --tail auto or pad")
+            raise VideoError("no whole GOP; use --tail auto or pad", "too-short")
         if video.real_frames is not None:
             num_frames = min(num_frames, video.real_frames)
         writer.end_video(video.id, num_frames, int(video.checksum, 16))
@@ -222,4 +222,4 @@ def _problem(error: Exception) -> str:
         return "timeout"
     if isinstance(error, FileNotFoundError):
         return "gone"
-    return UNREADABLE if isinstance(error, OSError) else getattr(error, "problem", None) or "damaged"
+    return UNREADABLE if isinstance(error, OSError) else getattr(error, "problem", "error")

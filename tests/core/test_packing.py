@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mfcd_core.planes import PIXEL_FORMATS
+from mfcd_core.store.compression import COMPRESSIONS
 from mfcd_core.store.packer import Packer
 from mfcd_core.store.packing import StoredArray, add_up, unpack_gop
 from mfcd_core.store.settings import StoreSettings
@@ -21,6 +22,7 @@ def all_settings(draw: st.DrawFn) -> StoreSettings:
         gop_size=draw(st.integers(2, 6)),
         pixel_format=draw(st.sampled_from(list(PIXEL_FORMATS))),
         residual_step=draw(st.sampled_from([1, 2, 4])),
+        compression=draw(st.sampled_from(COMPRESSIONS)),
     )
 
 
@@ -35,12 +37,10 @@ def test_any_values_come_back(settings: StoreSettings, seed: int, spread: int) -
         chunk = packer(values)
         assert (chunk.shape, chunk.dtype, chunk.flags.c_contiguous) == (array.chunk_shape, array.chunk_dtype, True)
         filled = array.empty()
-        if array.digits:
-            filled[...] = chunk
-        else:
-            rows_first = np.moveaxis(filled, array.row_axis, 0)
-            rows_first[...] = chunk
-            add_up(rows_first)
+        as_stored = array.as_stored(filled)
+        as_stored[...] = chunk
+        if array.rows_first:
+            add_up(as_stored)
         found = unpack_gop(array, filled)
         assert found.dtype == values.dtype
         assert np.array_equal(found, values)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
+import h5py
 import numpy as np
 import pytest
 from synthetic import encode, pan
@@ -105,6 +106,41 @@ def test_every_option_reaches_the_settings(encoded: Path, tmp_path: Path, run_co
     assert len(store.shards) == 5
 
 
+def test_a_store_without_compression_is_made_and_proven(
+    encoded: Path, tmp_path: Path, run_command: Callable[..., int]
+) -> None:
+    store = tmp_path / "store"
+    assert run_command("extract", encoded, store, "--compression", "none", "--jobs", "1") == 0
+    assert run_command("verify", store, "--deep", encoded, "--jobs", "1") == 0
+    assert Store(store).settings.compression == "none"
+    with h5py.File(store / "shard-00000.h5") as file:
+        assert all(file[f"residual/{name}"].compression is None for name in ("luma", "chroma"))
+        luma = luma_of(encoded / "jump/a.mp4")
+        assert np.array_equal(file["iframe/luma"][:2], luma[::12])
+
+
+@pytest.mark.parametrize("level", ["auto", "-7"])
+def test_every_level_holds_the_same_gops(
+    encoded: Path, tmp_path: Path, run_command: Callable[..., int], level: str
+) -> None:
+    extract_videos(encoded, tmp_path / "usual", ExtractOptions())
+    assert run_command("extract", encoded, tmp_path / "store", "--level", level, "--jobs", "1") == 0
+    usual, store = Store(tmp_path / "usual"), Store(tmp_path / "store")
+    assert str(store.settings.level) == level
+    for index in range(3):
+        expected, found = (each.read_gop("run/d", index) for each in (usual, store))
+        assert np.array_equal(found.motion, expected.motion)
+        assert np.array_equal(found.rebuild_frames(), expected.rebuild_frames())
+
+
+@pytest.mark.parametrize("level", ["23", "best", "1.5", "-8"])
+def test_a_level_that_is_none_is_wrong_usage(
+    encoded: Path, tmp_path: Path, run_command: Callable[..., int], level: str
+) -> None:
+    assert run_command("extract", encoded, tmp_path / "store", "--level", level) == 2
+    assert not (tmp_path / "store").exists()
+
+
 def test_frames_that_encode_repeated_are_not_real(encoded: Path, tmp_path: Path) -> None:
     source = encoded.parent / "source"
     for num_frames in (13, 24):
@@ -195,7 +231,8 @@ def damage(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("fault", "reason"), [(damage, "other bytes than the manifest recorded"), (Path.unlink, "No such file")]
+    ("fault", "problem", "reason"),
+    [(damage, "damaged", "other bytes than the manifest recorded"), (Path.unlink, "gone", "No such file")],
 )
 def test_a_bad_file_costs_itself_until_it_is_mended(
     encoded: Path,
@@ -203,6 +240,7 @@ def test_a_bad_file_costs_itself_until_it_is_mended(
     run_command: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
     fault: Callable[[Path], None],
+    problem: str,
     reason: str,
 ) -> None:
     command = ("extract", encoded, tmp_path / "store", "--jobs", "1", "--json")
@@ -214,6 +252,7 @@ def test_a_bad_file_costs_itself_until_it_is_mended(
         summary = json.loads(said.out)
         (failure,) = summary["failures"]
         assert (failure["id"], summary["num_shards_made"], summary["num_videos"]) == ("jump/b", num_made, 4)
+        assert failure["problem"] == problem
         assert reason in failure["reason"]
         assert "failed: jump/b: " in said.err
     assert Store(tmp_path / "store").videos.ids.tolist() == ["jump/a", "run/c", "run/d", "run/e"]
@@ -229,6 +268,17 @@ def test_where_every_video_fails_the_reason_is_said(encoded: Path, tmp_path: Pat
     with pytest.raises(UsageError, match=r"could be extracted.*jump/a.*No such file"):
         extract_videos(encoded, tmp_path / "store", ExtractOptions())
     assert list((tmp_path / "store").glob("*.*")) == [tmp_path / "store" / ".mfcd"]
+
+
+@pytest.mark.parametrize("place", [".", "store", "run/store"])
+def test_a_store_within_the_encoded_videos_is_refused(
+    encoded: Path, run_command: Callable[..., int], capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    before = sorted(encoded.rglob("*"))
+    for more in ((), ("--dry-run",)):
+        assert run_command("extract", encoded, encoded / place, *more) == 2
+        assert f"lies in {encoded}, whose videos are read: give a folder outside of it" in capsys.readouterr().err
+    assert sorted(encoded.rglob("*")) == before
 
 
 # Splits

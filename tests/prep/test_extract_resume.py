@@ -204,7 +204,13 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1000])
 
 
-@pytest.mark.parametrize("fault", [truncate, Path.unlink])
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("fault", [truncate, Path.unlink, flip_a_bit])
 def test_a_shard_that_is_not_as_recorded_is_made_again(
     foreign: Path, tmp_path: Path, undisturbed: dict[str, bytes], fault: Callable[[Path], None]
 ) -> None:

@@ -190,6 +190,8 @@ class _PlanarGop:
 def _unpack(array: StoredArray, planes: Mapping[str, Tensor]) -> Tensor:
     """Plain values of one data set, (N, *array.shape), on the device of its chunks."""
     chunks = planes[array.name]
+    if not array.digits:
+        return chunks
     dtype = torch.int8 if array.read_dtype.itemsize == 1 else torch.int16
     out = torch.empty((len(chunks), *array.whole_shape), dtype=dtype, device=chunks.device)
     values: Tensor = unpack(array, chunks, out)
