@@ -46,7 +46,7 @@ class Run:
 class Figure:
     """One figure, ours beside the peers'.
 
-    peers: value by name; None where the peer is not installed. limits: by peer, the ratio ours / peer that is not to
+    peers: value by name; None where the peer did not run. limits: by peer, the ratio ours / peer that is not to
     be missed: at least this much, or at most where `lower_is_better`.
     """
 
@@ -232,7 +232,7 @@ def _as_tuple(run: Run) -> tuple[float, float]:
 
 def _cells(figure: Figure, name: str, value: float | None) -> tuple[str, str, str]:
     if value is None:
-        return "not installed", "", ""
+        return "did not run", "", ""
     limit = figure.limits.get(name)
     if limit is None:
         return _number(value), f"{figure.ratios[name]:.2f}", ""

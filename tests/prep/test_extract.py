@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
-import h5py
 import numpy as np
 import pytest
 from synthetic import encode, pan
@@ -106,41 +105,6 @@ def test_every_option_reaches_the_settings(encoded: Path, tmp_path: Path, run_co
     expected = {"pixel_format": "rgb24", "trace": "integer", "residual_step": 4, "level": 3, "tail": "pad"}
     assert {name: settings[name] for name in expected} == expected
     assert len(store.shards) == 5
-
-
-def test_a_store_without_compression_is_made_and_proven(
-    encoded: Path, tmp_path: Path, run_command: Callable[..., int]
-) -> None:
-    store = tmp_path / "store"
-    assert run_command("extract", encoded, store, "--compression", "none", "--jobs", "1") == 0
-    assert run_command("verify", store, "--deep", encoded, "--jobs", "1") == 0
-    assert Store(store).settings.compression == "none"
-    with h5py.File(store / "shard-00000.h5") as file:
-        assert all(file[f"residual/{name}"].compression is None for name in ("luma", "chroma"))
-        luma = luma_of(encoded / "jump/a.mp4")
-        assert np.array_equal(file["iframe/luma"][:2], luma[::12])
-
-
-@pytest.mark.parametrize("level", ["auto", "-7"])
-def test_every_level_holds_the_same_gops(
-    encoded: Path, tmp_path: Path, run_command: Callable[..., int], level: str
-) -> None:
-    extract_videos(encoded, tmp_path / "usual", ExtractOptions())
-    assert run_command("extract", encoded, tmp_path / "store", "--level", level, "--jobs", "1") == 0
-    usual, store = Store(tmp_path / "usual"), Store(tmp_path / "store")
-    assert str(store.settings.level) == level
-    for index in range(3):
-        expected, found = (each.read_gop("run/d", index) for each in (usual, store))
-        assert np.array_equal(found.motion, expected.motion)
-        assert np.array_equal(found.rebuild_frames(), expected.rebuild_frames())
-
-
-@pytest.mark.parametrize("level", ["23", "best", "1.5", "-8"])
-def test_a_level_that_is_none_is_wrong_usage(
-    encoded: Path, tmp_path: Path, run_command: Callable[..., int], level: str
-) -> None:
-    assert run_command("extract", encoded, tmp_path / "store", "--level", level) == 2
-    assert not (tmp_path / "store").exists()
 
 
 def test_frames_that_encode_repeated_are_not_real(encoded: Path, tmp_path: Path) -> None:
