@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import sys
+import tempfile
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import h5py
 import hdf5plugin
@@ -15,7 +20,7 @@ from mfcd_core.store.compression import ZSTD
 from mfcd_core.store.settings import FORMAT, FORMAT_VERSION, StoreSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -79,10 +84,11 @@ def write_shard_file(
 ) -> None:
     """Write a whole shard: `chunks` in the order of `gops` and, within a GOP, of the settings' stored arrays.
 
-    Fills `gops["offset"]`. Raises StoreError if HDF5 does not lay the chunks of a GOP side by side.
+    Fills `gops["offset"]`. Raises StoreError if HDF5 does not lay the chunks of a GOP side by side, OSError where the
+    system takes no more bytes.
     """
     tree_bytes = BYTES_OF_TREE + BYTES_OF_TREE_PER_GOP * len(gops)
-    with h5py.File(path, "w", libver=LIBVER, meta_block_size=tree_bytes) as file:
+    with _new_file(path, tree_bytes) as file:
         file.attrs["format"] = np.bytes_(FORMAT)
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["settings"] = np.bytes_(json.dumps(settings.to_dict(), sort_keys=True))
@@ -96,6 +102,38 @@ def write_shard_file(
         require_adjacent(path, places)
         file.create_dataset("videos", data=videos, track_times=False)
         file.create_dataset("gops", data=gops, track_times=False)
+
+
+@contextmanager
+def _new_file(path: Path, meta_block_bytes: int) -> Iterator[h5py.File]:
+    """A new HDF5 file, closed at the end. Raises OSError where the system takes no more bytes.
+
+    HDF5 cannot give a file up: as it closes it, it writes what is left, fails again, and may crash. So what is left
+    goes into memory then.
+    """
+    file = h5py.File(path, "w", libver=LIBVER, meta_block_size=meta_block_bytes)
+    try:
+        yield file
+        file.flush()
+    except (OSError, RuntimeError) as error:
+        with _file_elsewhere() as left:
+            os.dup2(left.fileno(), file.id.get_vfd_handle())
+            with suppress(OSError, RuntimeError):
+                file.close()
+        raise _as_os_error(error) from None
+    finally:
+        file.close()
+
+
+def _file_elsewhere() -> IO[bytes]:
+    """In memory, where the system has such files."""
+    return os.fdopen(os.memfd_create("left"), "r+b") if sys.platform == "linux" else tempfile.TemporaryFile()
+
+
+def _as_os_error(error: OSError | RuntimeError) -> OSError | RuntimeError:
+    """HDF5 says an error of the system in its text, whatever it raises."""
+    number = re.search(r"errno = (\d+)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else error
 
 
 def _create_array(file: h5py.File, array: Any, compression: str, num_gops: int) -> Any:  # noqa: ANN401 - no types

@@ -84,8 +84,8 @@ def _split_digits(
     """Fold 0, -1, 1, -2 .. of (n, rows, m) to 0, 1, 2, 3 .. and write digit k of rows 4g .. to digits[k, :, g].
 
     What is folded are differences to the plane `a_frame` before, or where that is 0 the values. `signed` and `folded`
-    are memory for four rows, flat, and unsigned. Few arrays in one loop, and shifts by what is known when it is compiled: only then are loops
-    vectorised.
+    are memory for four rows, flat, and unsigned. Few arrays in one loop, and shifts by what is known when it is
+    compiled: only then are loops vectorised.
     """
     three, two, four, six = np.uint8(3), np.uint8(2), np.uint8(4), np.uint8(6)
     four_rows = folded.reshape(-1)

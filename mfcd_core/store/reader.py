@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mfcd_core.store.files import Copies
     from mfcd_core.store.index import Videos
     from mfcd_core.store.settings import StoreSettings
 
@@ -34,7 +35,7 @@ class Store:
     the store is missing, of a higher version or damaged.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], copies: Copies | None = None) -> None:
         self.path = Path(path)
         index = read_index(self.path)
         self.settings: StoreSettings = index.settings
@@ -46,7 +47,8 @@ class Store:
         self.checksum = index.checksum
         self._arrays = self.settings.stored_arrays()
         self.places: NDArray[Any] = self._map_places()
-        self._files = ShardFiles(self.path)
+        self._copies = copies
+        self._files = ShardFiles(self.path, copies)
 
     def _map_places(self) -> NDArray[Any]:
         path = self.path / GOPS
@@ -63,8 +65,8 @@ class Store:
         counts = f"{len(self.videos)} videos, {len(self.places)} GOPs of {size}, {len(self.classes)} classes"
         return f"Store({self.path}: {counts})"
 
-    def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
-        return Store, (self.path,)
+    def __reduce__(self) -> tuple[type[Store], tuple[Path, Copies | None]]:
+        return Store, (self.path, self._copies)
 
     def read_gop(self, video_id: str, gop_index: int) -> Gop:
         """Read GOP number `gop_index` of a video, with residuals in levels.
@@ -110,8 +112,21 @@ class Store:
 
         They stay as stored, differences and digits: `unpack_gop` and `Unpacker` undo them. Chunks that are left out at
         the end of a GOP (motion lies last) are not even read. Releases the GIL. What may pass is tried again (see
-        `ShardFiles.read`). Raises StoreError, or ChecksumError for damage, with shard, video and GOP.
+        `ShardFiles.read`), and what a copy fails to give is read from the store. Raises StoreError, or ChecksumError
+        for damage, with shard, video and GOP.
         """
+        done = set()
+        try:
+            for name in self._iter_chunks(row, chunks):
+                done.add(name)
+                yield name
+        except StoreError as error:
+            shard = self.shards[int(self.places[row]["shard"])].name
+            if not (self._copies and self._copies.give_up(shard, error)):
+                raise
+            yield from self._iter_chunks(row, {name: chunks[name] for name in chunks if name not in done})
+
+    def _iter_chunks(self, row: int, chunks: Mapping[str, NDArray[Any]]) -> Iterator[str]:
         shard, offset, sizes = self._range(row, chunks)
         stored = self._read_bytes(row, shard, offset, sum(sizes))
         start = 0
@@ -166,4 +181,4 @@ class Store:
         video = int(np.searchsorted(self.videos.first_gop, row, side="right")) - 1
         gop_index = row - int(self.videos.first_gop[video])
         shard = self.shards[int(self.places[row]["shard"])].name
-        return f"{self.path / shard}: GOP {gop_index} of {str(self.videos.ids[video])!r}"
+        return f"{self._files.locate(shard)}: GOP {gop_index} of {str(self.videos.ids[video])!r}"

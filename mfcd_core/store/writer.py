@@ -91,6 +91,10 @@ class ShardWriter:
                 write_shard_file(path, self._settings, self._video_table(), gops, self._iter_chunks())
         return len(self._gops)
 
+    def close(self) -> None:
+        """Give back the room of GOPs that were never written."""
+        self._spool.close()
+
     def _video_table(self) -> NDArray[Any]:
         ids = [video.video_id.encode() for video in self._videos]
         table = np.zeros(len(ids), video_dtype(max(map(len, ids))))

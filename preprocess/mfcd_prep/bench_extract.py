@@ -57,8 +57,9 @@ def extract_bench(encoded: Path, *, repeats: int, as_json: bool) -> int:
 
     ENCODED is a folder that `mfcd-prep encode` wrote. Ours is all that `mfcd-prep extract` does for a shard, in this
     process: hashing and decoding the files, tracing, residuals, compression, the shard on disk, its checksum; with the
-    default settings, and at the smallest and the fastest level. The peers do less: PyAV decodes the same files and nothing else, mv-extractor gives vectors and BGR pictures, and plain
-    NumPy traces and subtracts the first GOPs but stores nothing.
+    default settings, at level auto, and at the fastest level. The peers do less: PyAV decodes the same files and
+    nothing else, mv-extractor gives vectors and BGR pictures, and plain NumPy traces and subtracts the first GOPs but
+    stores nothing.
 
     Shards go to the folder for temporary files (TMPDIR) and are removed.
     """

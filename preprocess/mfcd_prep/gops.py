@@ -35,14 +35,15 @@ class GopTracer:
         self._step = settings.residual_step
         self._planes = [_PlaneBuffers(plane, self.arrays) for plane in PIXEL_FORMATS[settings.pixel_format]]
         self._identity = identity_sources(settings.height_px, settings.width_px)
-        self._sources, self._next_sources = np.empty_like(self._identity), np.empty_like(self._identity)
+        self._buffers = [np.empty_like(self._identity) for _ in range(2)]
+        self._sources = self._identity
 
     def begin(self, frame: DecodedFrame) -> None:
         """Take the I-frame: S_0(p) = p."""
         for plane in self._planes:
             for sheet, stored in zip(plane.sheets_of(frame), plane.iframe, strict=True):
                 stored[:] = sheet[:, : stored.shape[1]]
-        self._sources[:] = self._identity
+        self._sources = self._identity
 
     def add(self, position: int, frame: DecodedFrame, blocks: NDArray[np.int32]) -> None:
         """Take the P-frame at `position` (1 to gop_size - 1): trace, then residuals of every plane."""
@@ -51,8 +52,9 @@ class GopTracer:
 
     def trace(self, position: int, blocks: NDArray[np.int32]) -> None:
         """S_t from S_{t-1}, and D_t."""
-        trace_frame(self._sources, blocks, self._next_sources)
-        self._sources, self._next_sources = self._next_sources, self._sources
+        sources = self._buffers[position % 2]
+        trace_frame(self._sources, blocks, sources)
+        self._sources = sources
         accumulate_motion(self._sources, self.arrays["motion"][position - 1])
 
     def subtract(self, position: int, frame: DecodedFrame) -> None:

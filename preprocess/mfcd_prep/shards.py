@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -180,12 +181,13 @@ class ShardWorker:
     def make(self, task: ShardTask, path: Path) -> ShardRecord:
         """Make one shard at `path`, in a folder for unfinished files; where no video is left there is no file."""
         require_versions(self.versions, self.settings.decoder)
-        writer, tracer = ShardWriter(self.settings, path.parent), GopTracer(self.settings)
-        tried = (self._try_video(video, writer, tracer) for video in task.videos)
-        failures = tuple(failure for failure in tried if failure is not None)
-        with output_faults(self.store):
-            num_gops = writer.write(path)
-            checksum = file_checksum(path) if num_gops else ""
+        tracer = GopTracer(self.settings)
+        with closing(ShardWriter(self.settings, path.parent)) as writer:
+            tried = (self._try_video(video, writer, tracer) for video in task.videos)
+            failures = tuple(failure for failure in tried if failure is not None)
+            with output_faults(self.store):
+                num_gops = writer.write(path)
+                checksum = file_checksum(path) if num_gops else ""
         return ShardRecord(task.name, task.key, file_stat(path), checksum, failures, self.timeout_seconds)
 
     def _try_video(self, video: EncodedVideo, writer: ShardWriter, tracer: GopTracer) -> VideoFailure | None:

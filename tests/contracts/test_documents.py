@@ -18,8 +18,8 @@ from mfcd_core.store.packer import Packer
 from mfcd_core.store.settings import StoreSettings
 from mfcd_prep.cli import cli as prep
 from mfcd_prep.damage import PROBLEMS
-from mfcd_train.config import load_recipe
 from mfcd_train.evaluate import cli as evaluate
+from mfcd_train.recipe_files import load_recipe
 from mfcd_train.train import cli as train
 
 ROOT = Path(__file__).parents[2]

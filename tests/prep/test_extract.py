@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
-import h5py
 import numpy as np
 import pytest
 from synthetic import encode, pan
 
-from mfcd_core.errors import UsageError
+from mfcd_core.errors import OutputError, UsageError
 from mfcd_core.store import Store
 from mfcd_core.store.index import read_index
+from mfcd_core.store.writer import ShardWriter
 from mfcd_prep.encode import encode_videos
 from mfcd_prep.extract import ExtractOptions, extract_videos
 from mfcd_prep.transcode import EncodeSettings
@@ -104,41 +105,6 @@ def test_every_option_reaches_the_settings(encoded: Path, tmp_path: Path, run_co
     expected = {"pixel_format": "rgb24", "trace": "integer", "residual_step": 4, "level": 3, "tail": "pad"}
     assert {name: settings[name] for name in expected} == expected
     assert len(store.shards) == 5
-
-
-def test_a_store_without_compression_is_made_and_proven(
-    encoded: Path, tmp_path: Path, run_command: Callable[..., int]
-) -> None:
-    store = tmp_path / "store"
-    assert run_command("extract", encoded, store, "--compression", "none", "--jobs", "1") == 0
-    assert run_command("verify", store, "--deep", encoded, "--jobs", "1") == 0
-    assert Store(store).settings.compression == "none"
-    with h5py.File(store / "shard-00000.h5") as file:
-        assert all(file[f"residual/{name}"].compression is None for name in ("luma", "chroma"))
-        luma = luma_of(encoded / "jump/a.mp4")
-        assert np.array_equal(file["iframe/luma"][:2], luma[::12])
-
-
-@pytest.mark.parametrize("level", ["auto", "-7"])
-def test_every_level_holds_the_same_gops(
-    encoded: Path, tmp_path: Path, run_command: Callable[..., int], level: str
-) -> None:
-    extract_videos(encoded, tmp_path / "usual", ExtractOptions())
-    assert run_command("extract", encoded, tmp_path / "store", "--level", level, "--jobs", "1") == 0
-    usual, store = Store(tmp_path / "usual"), Store(tmp_path / "store")
-    assert str(store.settings.level) == level
-    for index in range(3):
-        expected, found = (each.read_gop("run/d", index) for each in (usual, store))
-        assert np.array_equal(found.motion, expected.motion)
-        assert np.array_equal(found.rebuild_frames(), expected.rebuild_frames())
-
-
-@pytest.mark.parametrize("level", ["23", "best", "1.5", "-8"])
-def test_a_level_that_is_none_is_wrong_usage(
-    encoded: Path, tmp_path: Path, run_command: Callable[..., int], level: str
-) -> None:
-    assert run_command("extract", encoded, tmp_path / "store", "--level", level) == 2
-    assert not (tmp_path / "store").exists()
 
 
 def test_frames_that_encode_repeated_are_not_real(encoded: Path, tmp_path: Path) -> None:
@@ -279,6 +245,21 @@ def test_a_store_within_the_encoded_videos_is_refused(
         assert run_command("extract", encoded, encoded / place, *more) == 2
         assert f"lies in {encoded}, whose videos are read: give a folder outside of it" in capsys.readouterr().err
     assert sorted(encoded.rglob("*")) == before
+
+
+def test_a_disk_that_is_full_within_a_video_is_not_its_fault(
+    encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GOPs that wait for their shard in a file need room, too."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ShardWriter, "add_gop", full)
+    with pytest.raises(OutputError, match=r"No space left on device.*free some space, then run again"):
+        extract_videos(encoded, tmp_path / "store", ExtractOptions())
+    monkeypatch.undo()
+    assert extract_videos(encoded, tmp_path / "store", ExtractOptions()).num_videos == 5
 
 
 # Splits

@@ -66,6 +66,7 @@ def test_a_killed_worker_costs_its_own_task(number: signal.Signals) -> None:
     lost = outcomes.pop(5)
     assert isinstance(lost, Lost)
     assert number.name in lost.reason
+    assert lost.problem == "killed"
     assert outcomes == {task: Done(task) for task in range(12) if task != 5}
 
 
