@@ -41,7 +41,7 @@ def test_store_is_read_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write_tiny_store(tmp_path, residual_step=step).rename(tmp_path / "STORE")
     monkeypatch.chdir(tmp_path)
     foreign, to_rgb, own = python_blocks(ROOT / "docs" / "store-format.md")
-    (own_of_readme,) = python_blocks(ROOT / "README.md")
+    own_of_readme, batches_of_readme = python_blocks(ROOT / "README.md")
     assert len([line for line in foreign.splitlines() if line]) <= 15  # the formatter adds empty ones
     assert "mfcd" not in foreign + to_rgb
     store = Store(tmp_path / "STORE")
@@ -52,6 +52,9 @@ def test_store_is_read_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert np.abs(found["rgb"].astype(int) - expected.rebuild_frames()).max() <= 3
     for code in (own, own_of_readme):
         assert np.array_equal(run_python(code)["frames"], expected.rebuild_frames())
+    found = run_python(own_of_readme + batches_of_readme)
+    (batch,) = found["by_threads"]
+    assert len(batch.labels) == len(store.videos) == len(found["by_processes"].dataset[0].labels)
 
 
 SIZES = [(256, 256, "yuv420p"), (50, 34, "yuv420p"), (22, 14, "rgb24")]  # rows that fill their quads, and that do not
