@@ -48,6 +48,11 @@ class StoredArray:
         return bool(self.difference) and not self.digits
 
     @property
+    def is_plain(self) -> bool:
+        """Whether a chunk holds plain values."""
+        return not self.difference and not self.digits
+
+    @property
     def chunk_axes(self) -> tuple[str, ...]:
         """Axes of a chunk: (digit, ..., quad, ...) with quads of rows, (row, ...), or those of plain values."""
         before, after = self.axes[: self.row_axis], self.axes[self.row_axis + 1 :]
@@ -81,10 +86,6 @@ class StoredArray:
         """Memory for the chunk of one GOP."""
         return np.empty(self.chunk_shape, self.chunk_dtype)
 
-    def rows_in_place(self, chunk: NDArray[Any]) -> NDArray[Any]:
-        """A view of a chunk of values with the axes of plain ones."""
-        return np.moveaxis(chunk, 0, self.row_axis) if self.rows_first else chunk
-
     def empty(self, *lead: int) -> NDArray[Any]:
         """Memory for plain values of `lead` GOPs, (*lead, *shape) of `read_dtype`."""
         return np.empty((*lead, *self.shape), self.read_dtype)
@@ -92,7 +93,9 @@ class StoredArray:
 
 def unpack_gop(array: StoredArray, chunk: NDArray[Any]) -> NDArray[Any]:
     """Plain values of one GOP, `shape` of `read_dtype`, from its chunk, which is left as it is."""
-    values = _join_digits(array, chunk) if array.digits else array.rows_in_place(chunk).copy()
+    if array.is_plain:
+        return chunk
+    values = _join_digits(array, chunk) if array.digits else np.moveaxis(chunk, 0, array.row_axis).copy()
     for axis in array.difference:
         add_up(np.moveaxis(values, array.axes.index(axis), 0))
     return values.view(array.read_dtype)

@@ -130,10 +130,10 @@ class Store:
         shard, offset, sizes = self._range(row, chunks)
         stored = self._read_bytes(row, shard, offset, sum(sizes))
         start = 0
+        fill = self._decompress if self.settings.has_own_checksums else self._copy
         for column, (array, size) in enumerate(zip(self._arrays, sizes, strict=False)):
             if array.name in chunks:
-                take = self._decompress if self.settings.has_own_checksums else self._copy
-                take(row, column, stored[start : start + size], chunks[array.name])
+                fill(row, column, stored[start : start + size], chunks[array.name])
                 yield array.name
             start += size
 

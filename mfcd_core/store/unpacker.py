@@ -31,6 +31,7 @@ class PlaneReader:
     def __init__(self, store: Store, *, with_motion: bool) -> None:
         self._store = store
         self.arrays = [array for array in store.settings.stored_arrays() if with_motion or array.name != "motion"]
+        self._names = [array.name for array in self.arrays]
         self._local = threading.local()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -42,15 +43,17 @@ class PlaneReader:
         Releases the GIL. Raises as `Store.iter_chunks` does.
         """
         unpackers = self._unpackers()
-        chunks = {name: unpacker.chunk for name, unpacker in unpackers.items()}
+        chunks = {name: unpackers[name].chunk if name in unpackers else planes[name] for name in self._names}
         for name in self._store.iter_chunks(row, chunks):
-            unpackers[name].unpack(planes[name])
+            if name in unpackers:
+                unpackers[name].unpack(planes[name])
 
     def _unpackers(self) -> dict[str, Unpacker]:
-        """This thread's own; their chunks share memory that stays in the cache, each is unpacked before the next."""
+        """This thread's own, of what is packed; their chunks share memory: each is unpacked before the next is read."""
         if not hasattr(self._local, "unpackers"):
-            memory = np.empty(max(array.chunk_bytes for array in self.arrays), np.uint8)
-            self._local.unpackers = {array.name: Unpacker(array, memory) for array in self.arrays}
+            packed = [array for array in self.arrays if not array.is_plain]
+            memory = np.empty(max((array.chunk_bytes for array in packed), default=0), np.uint8)
+            self._local.unpackers = {array.name: Unpacker(array, memory) for array in packed}
         found: dict[str, Unpacker] = self._local.unpackers
         return found
 
@@ -84,7 +87,7 @@ class Unpacker:
         values = out.view(self._unsigned).reshape(self._num_sheets, self._height, -1)
         array, chunk = self._array, self.chunk
         if not array.digits:
-            self._unpack_values(values)
+            _sum_rows(chunk.view(self._unsigned).reshape(self._height, self._num_sheets, -1), self._row, values)
             return
         sheets_back = self._num_sheets // array.shape[0] if "frame" in array.difference else self._num_sheets
         digits = chunk.reshape(self._size, QUAD, self._num_sheets, -1)
@@ -93,13 +96,6 @@ class Unpacker:
             _sum_rows_here(values)
         if "column" in array.difference:
             _sum_columns(values, int(np.prod(array.shape[array.axes.index("column") + 1 :])))
-
-    def _unpack_values(self, out: NDArray[Any]) -> None:
-        values = self.chunk.view(self._unsigned)
-        if self._array.rows_first:
-            _sum_rows(values.reshape(self._height, self._num_sheets, -1), self._row, out)
-        else:
-            out[...] = values.reshape(out.shape)
 
 
 @jit

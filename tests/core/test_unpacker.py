@@ -15,7 +15,7 @@ from mfcd_core.errors import ChecksumError
 from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.store import Store
 from mfcd_core.store.packer import Packer
-from mfcd_core.store.settings import COMPRESSIONS, StoreSettings
+from mfcd_core.store.settings import StoreSettings
 from mfcd_core.store.unpacker import PlaneReader, Unpacker
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ def all_settings(draw: st.DrawFn) -> StoreSettings:
         gop_size=draw(st.integers(2, 6)),
         pixel_format=draw(st.sampled_from(list(PIXEL_FORMATS))),
         residual_step=draw(st.sampled_from([1, 2, 4])),
-        compression=draw(st.sampled_from(COMPRESSIONS)),
     )
 
 
