@@ -87,7 +87,7 @@ def test_figures_are_clips_by_cpu_seconds_on_a_cpu_and_by_the_clock_on_a_gpu() -
     assert result.headline.limits == LIMITS == {EAGER: 1.9}
     assert result.exit_status == 0
     fed, memory = result.more
-    assert (fed.ours, fed.peers) == (4.0, {"fed with noise": 5.0})
+    assert (fed.ours, fed.peers) == (4.0, {"with noise": 5.0})
     assert (memory.ours, memory.peers, memory.lower_is_better) == (300.0, {EAGER: 400.0}, True)
     on_gpu = summarize(runs, peaks, {**FACTS, "device": "cuda"}).headline
     assert (on_gpu.ours, on_gpu.peers, on_gpu.limits) == (2.5, {EAGER: 2.0}, {})
@@ -116,6 +116,6 @@ def test_the_command_measures_and_sums_up(tiny_store: Path, monkeypatch: pytest.
     summary = json.loads(done.stdout)
     assert set(summary["peers"]) == set(FORMS) - {OURS}
     assert summary["limits"] == LIMITS
-    assert [figure["name"] for figure in summary["more"]] == ["training step, fed from STORE", "peak memory of a step"]
+    assert [figure["name"] for figure in summary["more"]] == ["training step, fed", "peak memory of a step"]
     assert 0 <= summary["facts"]["share_of_time_waiting_for_data"] < 1
     assert summary["facts"]["clip"] == "12x32x32"

@@ -234,11 +234,11 @@ def summarize(
     seconds = {name: run.cpu_seconds if on_cpu else run.wall_seconds for name, run in took.items()}
     speed: dict[str, float | None] = {name: num_clips / value for name, value in seconds.items()}
     ours, fed = speed.pop(OURS) or 0.0, speed.pop(FED, None)
-    unit = "clips/s of CPU" if on_cpu else "clips/s"
+    unit = "clips/s/core" if on_cpu else "clips/s"
     headline = Figure("training step", unit, ours, speed, LIMITS if on_cpu else {})
     more = []
     if fed is not None:
-        more.append(Figure("training step, fed from STORE", unit, fed, {"fed with noise": ours}))
+        more.append(Figure("training step, fed", unit, fed, {"with noise": ours}))
     memory, others = peaks[OURS], {name: peak for name, peak in peaks.items() if name != OURS}
     if memory is not None:
         more.append(Figure("peak memory of a step", "MB", memory, others, lower_is_better=True))

@@ -1,4 +1,4 @@
-"""`mfcd-eval`: accuracy of a run on the test videos of a store, and the report of several runs."""
+"""`mfcd-eval`: accuracy of a run on the test videos of a store, the report of several runs, and what they cost."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mfcd_core.errors import UsageError
 from mfcd_core.store import Store
 from mfcd_train.build import build_fabric, load_model
 from mfcd_train.checkpoint import BEST, CHECKPOINT
+from mfcd_train.cost_cli import cost
 from mfcd_train.dataset import PROTOCOLS, split_rows
 from mfcd_train.evaluator import evaluate
 from mfcd_train.report import write_report
@@ -117,4 +118,5 @@ def report(store: Path, runs: tuple[Path, ...], *, out: Path) -> int:
     return 0
 
 
+cli.add_command(cost)
 main = main_of(cli)
