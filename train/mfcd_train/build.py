@@ -48,9 +48,7 @@ def build_fabric(recipe: Recipe, device: str, *, deterministic: bool = False) ->
     on_cpu = device == "cpu" or not num_gpus
     precision: Any = "32-true" if on_cpu and recipe.run.precision == "16-mixed" else recipe.run.precision
     if not on_cpu and peers == 1 < num_gpus:
-        say(
-            f"1 of {num_gpus} GPUs is used: `torchrun --nproc-per-node {num_gpus} --no-python mfcd-train ...` uses all"
-        )
+        say(f"1 of {num_gpus} GPUs is used: `torchrun --nproc-per-node {num_gpus} --no-python mfcd-train ...` uses all")
     fabric = Fabric(
         accelerator=device,
         devices=local_peers,
