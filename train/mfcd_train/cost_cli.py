@@ -17,7 +17,7 @@ from mfcd_core.machine import cpu_model, describe_machine
 from mfcd_core.store import Store
 from mfcd_core.store.settings import MAX_GOP_SIZE, StoreSettings
 from mfcd_train.backbones import MISSING, has_backbones
-from mfcd_train.build import build_fabric, build_model, load_model, setup
+from mfcd_train.build import build_fabric, build_model, load_model
 from mfcd_train.config import DataRecipe, Recipe
 from mfcd_train.cost import ClipNetwork, clip_network_cost, describe_stages, peer_costs
 from mfcd_train.cost_tables import cost_table, latency_table
@@ -84,7 +84,7 @@ def cost(  # noqa: PLR0913 - one argument an option
     else:
         case = _case_of_options(frames or 12, size or (224, 224), classes or 400, clips)
     systems = case.systems()
-    runs = measure_latency(case.subject(device, threads), clips, repeats) if repeats else {}
+    runs = case.measure(device, threads, clips, repeats) if repeats else {}
     show(cost_table(systems))
     if runs:
         show(latency_table(runs, f"{case.fed}; {torch.get_num_threads()} threads of {cpu_model()}"))
@@ -117,8 +117,8 @@ class Case:
         warn(f"CoViAR, DMC-Net and TTP are left out: {MISSING}")
         return [own]
 
-    def subject(self, device: str, threads: int | None) -> Subject:
-        """The network set up on the device, with the run's weights or random ones."""
+    def measure(self, device: str, threads: int | None, clips: int, repeats: int) -> dict[str, dict[str, Run]]:
+        """Time of the network on the device, with the run's weights or random ones."""
         recipe = self.network.recipe
         if threads:
             recipe = replace(recipe, run=replace(recipe.run, num_threads=threads))
@@ -126,8 +126,10 @@ class Case:
         if self.log:
             model = load_model(self.log, fabric)
         else:
-            model = setup(fabric, build_model(recipe, self.network.num_classes)).eval()
-        return Subject(recipe, model, fabric.device, self.network.input_shape, self.settings, self.store)
+            model = build_model(recipe, self.network.num_classes).to(fabric.device).eval()
+        subject = Subject(recipe, model, fabric.device, self.network.input_shape, self.settings, self.store)
+        with fabric.autocast():
+            return measure_latency(subject, clips, repeats)
 
     def _stored_bytes(self) -> float | None:
         """Mean bytes that are read for a clip: of all its chunks, motion only where the clip needs it."""
