@@ -178,6 +178,22 @@ def test_a_copy_that_goes_bad_is_removed_and_read_from_the_store(
     assert not copy.exists()
 
 
+def test_a_bad_copy_on_a_disk_that_became_read_only_is_read_from_the_store(
+    store: Store, stage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(path: Path, **_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    stage_all(store, stage)
+    flip_byte(only_folder(stage) / "shard-00000.h5", int(store.places["offset"][0]) + 20)
+    capsys.readouterr()
+    nearer = Store(store.path, StagedShards(only_folder(stage), store.shards))
+    monkeypatch.setattr("pathlib.Path.unlink", refused)
+    assert everything(nearer) == everything(store)
+    said = capsys.readouterr().err
+    assert "this copy is left alone (Read-only file system), and shard-00000.h5 is read from the store" in said
+
+
 def test_copies_that_vanish_are_read_from_the_store(store: Store, stage: Path) -> None:
     expected = everything(store)
     stage_all(store, stage)

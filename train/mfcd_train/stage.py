@@ -69,14 +69,22 @@ class StagedShards:
         return found
 
     def give_up(self, name: str, error: Exception) -> bool:
-        """Remove a copy that could not be read, and warn; False where there was none."""
+        """Remove a copy that could not be read, where its disk still lets us, and warn; False where there was none."""
         if name in self._found:
             self._given_up.add(name)  # first: other threads may be reading it too
             path = self._found.pop(name, None)
             if path is not None:
-                warn(f"{error}; this copy is removed, and {name} is read from the store")
-                path.unlink(missing_ok=True)
+                warn(f"{error}; this copy is {_remove(path)}, and {name} is read from the store")
         return name in self._given_up
+
+
+def _remove(path: Path) -> str:
+    """What became of it: a disk that gives read errors is often made read-only."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        return f"left alone ({error.strerror})"
+    return "removed"
 
 
 def shards_of(store: Store, *videos: NDArray[np.int64]) -> list[ShardEntry]:
