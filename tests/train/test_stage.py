@@ -94,6 +94,15 @@ def test_nobody_waits_for_a_copy(store: Store, stage: Path, monkeypatch: pytest.
     assert_whole(only_folder(stage), store)
 
 
+def test_a_staged_store_has_its_index_in_memory_once(store: Store, stage: Path) -> None:
+    with staged(store, np.arange(10), stage=stage) as nearer:
+        finish()
+        assert nearer is not store
+        assert nearer.places is store.places
+        assert nearer.videos is store.videos
+        assert nearer.shards is store.shards
+
+
 def test_an_end_in_the_middle_leaves_nothing_unfinished(
     store: Store, stage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

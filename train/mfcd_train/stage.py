@@ -15,7 +15,6 @@ import xxhash
 
 from mfcd_core.console import warn
 from mfcd_core.errors import UsageError
-from mfcd_core.store import Store
 from mfcd_train.copier import FOLDER, Copier, StageFolder, size_of
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mfcd_core.store import Store
     from mfcd_core.store.index import ShardEntry
 
 STOP_SECONDS = 10.0
@@ -108,7 +108,7 @@ def staged(
         return
     shards = shards_of(store, *videos)
     folder = StageFolder(_make_folder(stage, store), store, stage_limit)
-    nearer = Store(store.path, StagedShards(folder.path, shards))
+    nearer = store.beside(StagedShards(folder.path, shards))
     copier = Copier(folder, shards, tells)
     thread = threading.Thread(target=copier.run, name="stage", daemon=True)
     thread.start()
