@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import statistics
 import subprocess
@@ -22,7 +23,6 @@ from mfcd_core.console import main_of, print_json, progress, show
 from mfcd_core.errors import MfcdError
 
 if TYPE_CHECKING:
-    import resource
     from collections.abc import Callable, Collection, Mapping, Sequence
 
 ENTRY_POINTS = "mfcd.bench"
@@ -46,7 +46,7 @@ class Run:
 class Figure:
     """One figure, ours beside the peers'.
 
-    peers: value by name; None where the peer is not installed. limits: by peer, the ratio ours / peer that is not to
+    peers: value by name; None where the peer did not run. limits: by peer, the ratio ours / peer that is not to
     be missed: at least this much, or at most where `lower_is_better`.
     """
 
@@ -129,10 +129,10 @@ def run_process(
 
 
 def run_here(work: Callable[[], object]) -> Run:
-    """Run `work` in this process, all its threads counted."""
-    start, cpu_start = time.perf_counter(), time.process_time()
+    """Run `work` in this process, all its threads counted, and the children that it waits for."""
+    start, cpu_start = time.perf_counter(), _own_cpu_seconds()
     work()
-    return Run(time.perf_counter() - start, time.process_time() - cpu_start)
+    return Run(time.perf_counter() - start, _own_cpu_seconds() - cpu_start)
 
 
 def interleave(contenders: Mapping[str, Callable[[], Run]], repeats: int) -> dict[str, tuple[Run, ...]]:
@@ -220,6 +220,10 @@ def _cpu_seconds(usage: resource.struct_rusage) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def _own_cpu_seconds() -> float:
+    return time.process_time() + _cpu_seconds(resource.getrusage(resource.RUSAGE_CHILDREN))
+
+
 def _last_line(log: IO[bytes]) -> str:
     log.seek(max(log.seek(0, os.SEEK_END) - MAX_MESSAGE_BYTES, 0))
     lines = log.read().decode("utf-8", "replace").split("\n")
@@ -232,7 +236,7 @@ def _as_tuple(run: Run) -> tuple[float, float]:
 
 def _cells(figure: Figure, name: str, value: float | None) -> tuple[str, str, str]:
     if value is None:
-        return "not installed", "", ""
+        return "did not run", "", ""
     limit = figure.limits.get(name)
     if limit is None:
         return _number(value), f"{figure.ratios[name]:.2f}", ""

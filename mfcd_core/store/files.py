@@ -7,12 +7,14 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 import zstandard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MAX_OPEN_FILES = 128
@@ -26,9 +28,9 @@ class _OpenFile:
     def __init__(self, path: Path) -> None:
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # bound: at the end of Python `os` is empty
         if hasattr(self, "descriptor"):
-            os.close(self.descriptor)
+            close(self.descriptor)
 
 
 class ShardFiles:
@@ -66,6 +68,12 @@ class ShardFiles:
                     self._forget(name)
                 time.sleep(wait_seconds)
         raise AssertionError("the last try returns or raises")
+
+    def announce(self, name: str, offset: int, num_bytes: int) -> None:
+        """Have the system fetch these bytes in the background, where it can; what fails here fails in `read`."""
+        if hasattr(os, "posix_fadvise"):
+            with suppress(OSError):
+                os.posix_fadvise(self._open(name).descriptor, offset, num_bytes, os.POSIX_FADV_WILLNEED)
 
     def decompressor(self) -> zstandard.ZstdDecompressor:
         """The zstd context of this thread."""

@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
-
-    from mfcd_core.clip import Array
 
 QUAD = 4  # rows that share a byte; digits of base 4 in a byte
 
@@ -65,59 +61,55 @@ class StoredArray:
         return np.dtype("u1") if self.digits else self.read_dtype
 
     @property
-    def whole_shape(self) -> tuple[int, ...]:
-        """`shape` with its rows filled up to whole quads."""
-        row = self.row_axis
-        return (*self.shape[:row], -(-self.shape[row] // QUAD) * QUAD, *self.shape[row + 1 :])
+    def chunk_bytes(self) -> int:
+        """Size of a chunk before it is compressed."""
+        return int(np.prod(self.chunk_shape)) * self.chunk_dtype.itemsize
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of one GOP in plain values."""
+        return int(np.prod(self.shape)) * self.read_dtype.itemsize
+
+    def empty_chunk(self) -> NDArray[Any]:
+        """Memory for the chunk of one GOP."""
+        return np.empty(self.chunk_shape, self.chunk_dtype)
 
     def empty(self, *lead: int) -> NDArray[Any]:
-        """Memory for `lead` GOPs as a reader fills it: chunks of digits, or plain values in the order of chunks."""
-        chunks = np.empty((*lead, *self.chunk_shape), self.chunk_dtype)
-        return chunks if self.digits else np.moveaxis(chunks, len(lead), len(lead) + self.row_axis)
-
-
-def unpack(array: StoredArray, chunks: Array, out: Array) -> Array:
-    """Plain values of chunks of digits, (N, *shape), NumPy or torch alike, from (N, *chunk_shape).
-
-    `out` is memory for it, (N, *whole_shape), of signed integers as wide as the values.
-    """
-    size = array.read_dtype.itemsize
-    digits = chunks.reshape(-1, size, QUAD, *array.chunk_shape[1:])
-    for i, rows in enumerate(_swap_digits([digits[:, :, k] for k in range(QUAD)])):
-        place = out[(slice(None), *_rows(array, slice(i, None, QUAD)))]
-        place[...] = rows[:, -1]
-        for byte in reversed(range(size - 1)):
-            place <<= 8
-            place |= rows[:, byte]
-    values = _unfold(out, array.modulo // 2 - 1)
-    for axis in array.difference:
-        if axis == "frame":
-            add_up(values.swapaxes(0, 1))
-        else:
-            values = values.cumsum(1 + array.axes.index(axis), dtype=values.dtype)
-    return values[(slice(None), *_rows(array, slice(array.shape[array.row_axis])))]
+        """Memory for plain values of `lead` GOPs, (*lead, *shape) of `read_dtype`."""
+        return np.empty((*lead, *self.shape), self.read_dtype)
 
 
 def unpack_gop(array: StoredArray, chunk: NDArray[Any]) -> NDArray[Any]:
-    """Plain values of one GOP, `shape` of `read_dtype`, from what a reader filled."""
-    if not array.digits:
-        return chunk
-    out = np.empty((1, *array.whole_shape), f"<i{array.read_dtype.itemsize}")
-    values: NDArray[Any] = unpack(array, chunk[None], out)[0].view(array.read_dtype)
-    return values
+    """Plain values of one GOP, `shape` of `read_dtype`, from its chunk, which is left as it is."""
+    values = _join_digits(array, chunk) if array.digits else np.moveaxis(chunk, 0, array.row_axis).copy()
+    for axis in array.difference:
+        add_up(np.moveaxis(values, array.axes.index(axis), 0))
+    return values.view(array.read_dtype)
 
 
-def add_up(items: Array) -> None:
+def add_up(items: NDArray[Any]) -> None:
     """Undo differences along the first axis, in place."""
     for before, item in pairwise(items):
         item += before  # noqa: PLW2901 - a view
 
 
-def _rows(array: StoredArray, rows: slice) -> tuple[slice, ...]:
-    return (*(slice(None) for _ in range(array.row_axis)), rows)
+def _join_digits(array: StoredArray, chunk: NDArray[np.uint8]) -> NDArray[Any]:
+    """Values of whole quads of rows are joined and unfolded, then cut to the rows that there are."""
+    size, row = array.read_dtype.itemsize, array.row_axis
+    filled = (*array.shape[:row], -(-array.shape[row] // QUAD) * QUAD, *array.shape[row + 1 :])
+    values = np.zeros(filled, f"<i{size}")
+    for byte, planes in enumerate(chunk.reshape(size, QUAD, *array.chunk_shape[1:])):
+        for i, rows in enumerate(_swap_digits(planes)):
+            values[(*_all(row), slice(i, None, QUAD))] |= rows.astype(values.dtype) << 8 * byte
+    _unfold(values, array.modulo // 2 - 1)
+    return values[(*_all(row), slice(array.shape[row]))]
 
 
-def _swap_digits(planes: Sequence[Array]) -> list[Array]:
+def _all(num_axes: int) -> tuple[slice, ...]:
+    return (slice(None),) * num_axes
+
+
+def _swap_digits(planes: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     """Four arrays of bytes with digit k of byte i as digit i of byte k: in pairs of digits first, then single ones."""
     a, b, c, d = planes
     a, c = _exchange(a, c, 4, 0x0F)
@@ -125,22 +117,15 @@ def _swap_digits(planes: Sequence[Array]) -> list[Array]:
     return [*_exchange(a, b, 2, 0x33), *_exchange(c, d, 2, 0x33)]
 
 
-def _exchange(low: Array, high: Array, num_bits: int, mask: int) -> tuple[Array, Array]:
+def _exchange(low: NDArray[Any], high: NDArray[Any], num_bits: int, mask: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """The upper bits of each group in `low` for the lower ones in `high`, as new arrays; `mask` has the lower ones."""
-    changed = low >> num_bits
-    changed ^= high
-    changed &= mask
-    new_high = high ^ changed
-    changed <<= num_bits
-    changed ^= low
-    return changed, new_high
+    changed = (low >> num_bits ^ high) & mask
+    return low ^ changed << num_bits, high ^ changed
 
 
-def _unfold(values: Array, mask: int) -> Array:
+def _unfold(values: NDArray[Any], mask: int) -> None:
     """(z >> 1) ^ -(z & 1) of unsigned z in signed integers, in place; `mask` has all bits but the sign's."""
-    sign = values & 1
-    sign *= -1
+    sign = -(values & 1)
     values >>= 1
     values &= mask
     values ^= sign
-    return values

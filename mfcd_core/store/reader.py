@@ -13,11 +13,11 @@ from mfcd_core.gop import Gop, signed_motion
 from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.store.files import ShardFiles
 from mfcd_core.store.index import GOPS, file_checksum, gop_place_dtype, read_checksums, read_index
-from mfcd_core.store.packing import add_up, unpack_gop
+from mfcd_core.store.packing import unpack_gop
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -74,9 +74,9 @@ class Store:
         num_gops = int(self.videos.num_gops[video])
         if not 0 <= gop_index < num_gops:
             raise UsageError(f"GOP {gop_index} of {video_id!r}: expected 0 to {num_gops - 1}")
-        arrays = {array.name: array.empty() for array in self._arrays}
-        self.read_into(int(self.videos.first_gop[video]) + gop_index, arrays)
-        plain = {array.name: unpack_gop(array, arrays[array.name]) for array in self._arrays}
+        chunks = {array.name: array.empty_chunk() for array in self._arrays}
+        self.read_chunks(int(self.videos.first_gop[video]) + gop_index, chunks)
+        plain = {array.name: unpack_gop(array, chunks[array.name]) for array in self._arrays}
         return self._to_gop(plain, self.num_real_frames(video, gop_index))
 
     def num_real_frames(self, video: int, gop_index: int) -> int:
@@ -99,27 +99,38 @@ class Store:
             pixel_format=self.settings.pixel_format,
         )
 
-    def read_into(self, row: int, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Read row `row` of gops.npy into `arrays`, made by `StoredArray.empty`, by their names.
+    def read_chunks(self, row: int, chunks: Mapping[str, NDArray[Any]]) -> None:
+        """Fill `chunks` all at once; see `iter_chunks`."""
+        for _ in self.iter_chunks(row, chunks):
+            pass
 
-        Digits stay as stored: `unpack` undoes those of a whole batch. Motion comes in plain values.
-        Arrays that are left out at the end of a GOP (motion lies last) are not even read. Releases the GIL. What may
-        pass is tried again (see `ShardFiles.read`). Raises StoreError, or ChecksumError for damage, with shard, video
-        and GOP.
+    def iter_chunks(self, row: int, chunks: Mapping[str, NDArray[Any]]) -> Iterator[str]:
+        """Fill `chunks`, made by `StoredArray.empty_chunk`, from row `row` of gops.npy; yield the name of each.
+
+        They stay as stored, differences and digits: `unpack_gop` and `Unpacker` undo them. Chunks that are left out at
+        the end of a GOP (motion lies last) are not even read. Releases the GIL. What may pass is tried again (see
+        `ShardFiles.read`). Raises StoreError, or ChecksumError for damage, with shard, video and GOP.
         """
-        place = self.places[row]
-        wanted = [(array.name in arrays) for array in self._arrays]
-        num_chunks = len(wanted) - wanted[::-1].index(True)
-        sizes = place["sizes"][:num_chunks].tolist()
-        stored = self._read_bytes(row, int(place["shard"]), int(place["offset"]), sum(sizes))
+        shard, offset, sizes = self._range(row, chunks)
+        stored = self._read_bytes(row, shard, offset, sum(sizes))
         start = 0
         for array, size in zip(self._arrays, sizes, strict=False):
-            if array.name in arrays:
-                chunk = arrays[array.name] if array.digits else np.moveaxis(arrays[array.name], array.row_axis, 0)
-                self._decompress(row, array.name, stored[start : start + size], chunk)
-                if not array.digits:
-                    add_up(chunk)
+            if array.name in chunks:
+                self._decompress(row, array.name, stored[start : start + size], chunks[array.name])
+                yield array.name
             start += size
+
+    def announce(self, row: int, names: Collection[str]) -> None:
+        """Have the system fetch what `iter_chunks` will read of these names, in the background."""
+        shard, offset, sizes = self._range(row, names)
+        self._files.announce(self.shards[shard].name, offset, sum(sizes))
+
+    def _range(self, row: int, names: Collection[str]) -> tuple[int, int, list[int]]:
+        """Shard, offset, and sizes of the chunks of a GOP up to the last one that is wanted."""
+        place = self.places[row]
+        wanted = [array.name in names for array in self._arrays]
+        num_chunks = len(wanted) - wanted[::-1].index(True)
+        return int(place["shard"]), int(place["offset"]), place["sizes"][:num_chunks].tolist()
 
     def _read_bytes(self, row: int, shard: int, offset: int, num_bytes: int) -> memoryview:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from functools import partial
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from mfcd_prep.gops import GopTracer, iter_gops
@@ -18,17 +17,12 @@ if TYPE_CHECKING:
 ON_THE_FLY, TORCHCODEC, DECORD = "PyAV, traced on the fly", "torchcodec, RGB", "decord, RGB"
 
 
-def build_decoders(paths: Sequence[Path], settings: StoreSettings) -> dict[str, Callable[[], int] | None]:
-    """What decodes all of `paths` from beginning to end, by name, and returns frames; None: not installed.
+def build_decoders(paths: Sequence[Path], settings: StoreSettings) -> dict[str, Callable[[], int] | str]:
+    """What decodes all of `paths` from beginning to end, by name, and returns frames; or why it does not run.
 
     Whole files in order are the best case of a decoder: it never seeks, and opens each file once for all its clips.
     """
-    decoders: dict[str, Callable[[], int]] = {
-        "torchcodec": partial(_read_with_torchcodec, paths),
-        "decord": partial(_read_with_decord, paths),
-    }
-    names = {"torchcodec": TORCHCODEC, "decord": DECORD}
-    found = {names[package]: work if find_spec(package) else None for package, work in decoders.items()}
+    found = {name: _why_not(partial(work, paths[:1])) or partial(work, paths) for name, work in RGB_DECODERS.items()}
     return {ON_THE_FLY: partial(trace_on_the_fly, paths, settings), **found}
 
 
@@ -50,3 +44,20 @@ def _read_with_decord(paths: Iterable[Path]) -> int:
         video = reader(str(path), num_threads=1)
         num_frames += len(video.get_batch(range(len(video))).asnumpy())
     return num_frames
+
+
+RGB_DECODERS: dict[str, Callable[[Sequence[Path]], int]] = {
+    TORCHCODEC: _read_with_torchcodec,
+    DECORD: _read_with_decord,
+}
+
+
+def _why_not(try_out: Callable[[], object]) -> str:
+    """Why a decoder does not run, in one line; empty where it does."""
+    try:
+        try_out()
+    except ModuleNotFoundError as error:
+        return f"{error.name} is not installed"
+    except Exception as error:  # noqa: BLE001 - whatever a foreign package raises is the answer
+        return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return ""

@@ -87,8 +87,8 @@ def test_motion_left_out_is_not_even_read(store_folder: Path, videos: VideosOfSt
     place = store.places[row]
     os.truncate(store_folder / "shard-00002.h5", int(place["offset"]) + int(place["sizes"][:-1].sum()))
     arrays = [array for array in store.settings.stored_arrays() if array.name != "motion"]
-    wanted = {array.name: array.empty() for array in arrays}
-    store.read_into(row, wanted)
+    wanted = {array.name: array.empty_chunk() for array in arrays}
+    store.read_chunks(row, wanted)
     for array in arrays:
         assert np.array_equal(unpack_gop(array, wanted[array.name]), videos["y"][0].arrays[array.name]), array.name
     with pytest.raises(ChecksumError, match=r"shard-00002\.h5: GOP 0 of 'y': \d+ bytes, expected \d+"):
@@ -98,8 +98,8 @@ def test_motion_left_out_is_not_even_read(store_folder: Path, videos: VideosOfSt
 def test_any_part_of_a_gop_can_be_read(store_folder: Path, videos: VideosOfStore) -> None:
     store = Store(store_folder)
     for array in store.settings.stored_arrays():
-        wanted = array.empty()
-        store.read_into(1, {array.name: wanted})
+        wanted = array.empty_chunk()
+        store.read_chunks(1, {array.name: wanted})
         written = videos["jump/a"][1].arrays[array.name]
         assert np.array_equal(unpack_gop(array, wanted), written.astype(array.read_dtype))
 
@@ -164,7 +164,7 @@ def test_a_chunk_of_another_size_is_refused(store_folder: Path, extra: int) -> N
     chunk = store.settings.stored_arrays()[0]
     wanted = {chunk.name: np.zeros((*chunk.chunk_shape[:-1], chunk.chunk_shape[-1] + extra), np.uint8)}
     with pytest.raises(ChecksumError, match="has another size"):
-        store.read_into(0, wanted)
+        store.read_chunks(0, wanted)
 
 
 def test_a_shard_replaced_while_open_still_reads(store_folder: Path, videos: VideosOfStore) -> None:

@@ -15,8 +15,8 @@ from synthetic import random_gop, write_store
 
 from mfcd_core.errors import ChecksumError, StoreError
 from mfcd_core.store import Store
-from mfcd_core.store.packing import unpack_gop
 from mfcd_core.store.settings import StoreSettings
+from mfcd_core.store.unpacker import PlaneReader
 from mfcd_train.dataset import Draws, training_draws
 from mfcd_train.loader import PREFETCH, iter_batches
 
@@ -69,7 +69,7 @@ def test_batches_hold_what_the_store_holds(store: Store, draws: Draws) -> None:
             video = int(draws.video[position])
             gop = store.read_gop(str(store.videos.ids[video]), int(draws.gop[position] - store.videos.first_gop[video]))
             assert batch.labels[i] == store.videos.labels[video]
-            planes = {a.name: unpack_gop(a, batch.planes[a.name][i].numpy()) for a in store.settings.stored_arrays()}
+            planes = {name: plane[i].numpy() for name, plane in batch.planes.items()}
             assert planes["motion"].dtype == np.uint8
             assert np.array_equal(planes["motion"], gop.motion % 256)
             for name, plane in gop.iframe.items():
@@ -112,8 +112,8 @@ def test_motion_is_not_read_where_nobody_needs_it(store: Store, draws: Draws, mo
 
 def test_reading_ahead_is_bounded(store: Store, draws: Draws, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = []
-    read_into = Store.read_into
-    monkeypatch.setattr(Store, "read_into", lambda self, row, arrays: (begun.append(row), read_into(self, row, arrays)))
+    read_into = PlaneReader.read_into
+    monkeypatch.setattr(PlaneReader, "read_into", lambda self, row, out: (begun.append(row), read_into(self, row, out)))
     batches = iter_batches(store, draws, 1, with_motion=False, num_threads=1)
     for _ in range(3):
         next(batches)

@@ -14,16 +14,14 @@ from torch.nn import functional as F  # noqa: N812 - the name that every PyTorch
 
 from mfcd_core.clip import CLIP_FORMATS, MOTION_SCALE, RGB_MEAN, RGB_SCALE
 from mfcd_core.planes import CB_TO_B, CB_TO_G, CR_TO_G, CR_TO_R, LUMA_GAIN, PIXEL_FORMATS
-from mfcd_core.store.packing import unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
 
     from mfcd_core.planes import Plane
     from mfcd_core.store import Store
-    from mfcd_core.store.packing import StoredArray
     from mfcd_core.store.settings import StoreSettings
     from mfcd_train.config import Recipe
     from mfcd_train.loader import Batch
@@ -168,7 +166,7 @@ class _PlanarGop:
 
     def _stored(self, kind: str, plane: Plane) -> Tensor:
         """A plane in its stored type, made planar: (N, C, h, w), or (N, T, C, h, w)."""
-        stored = _unpack(self._arrays[f"{kind}/{plane.name}"], self._batch.planes)
+        stored = self._batch.planes[f"{kind}/{plane.name}"]
         if plane.interleaved:
             return stored.movedim(-1, -3)
         return stored.unsqueeze(-3) if plane.num_channels == 1 else stored
@@ -185,15 +183,6 @@ class _PlanarGop:
         look_up = (rows >> shift) * iframe.shape[-1] + (columns >> shift)
         places = look_up.flatten(1).unsqueeze(1).expand(-1, iframe.shape[1], -1)
         return iframe.float().flatten(2).gather(2, places).reshape(*iframe.shape[:2], *look_up.shape[1:])
-
-
-def _unpack(array: StoredArray, planes: Mapping[str, Tensor]) -> Tensor:
-    """Plain values of one data set, (N, *array.shape), on the device of its chunks."""
-    chunks = planes[array.name]
-    dtype = torch.int8 if array.read_dtype.itemsize == 1 else torch.int16
-    out = torch.empty((len(chunks), *array.whole_shape), dtype=dtype, device=chunks.device)
-    values: Tensor = unpack(array, chunks, out)
-    return values.view(torch.uint8) if array.read_dtype.kind == "u" else values
 
 
 def _frames_to_rgb(planes: dict[str, Tensor]) -> Tensor:

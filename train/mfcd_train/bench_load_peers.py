@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import tarfile
 from contextlib import ExitStack
@@ -34,29 +35,42 @@ def arrays_of(store: Store, *, with_motion: bool) -> list[StoredArray]:
     return [array for array in store.settings.stored_arrays() if with_motion or array.name != MOTION]
 
 
-def read_plain_hdf5(store: Store, gops: Iterable[int], *, with_motion: bool) -> None:
-    """The store's own shards through h5py and hdf5plugin: digits and differences as they are, into batches."""
-    names = [array.name for array in arrays_of(store, with_motion=with_motion)]
+def read_chunks(store: Store, gops: Iterable[int], *, with_motion: bool) -> None:
+    """Our reader alone, digits and differences as they are, into batches: what plain h5py is beside."""
+    arrays = arrays_of(store, with_motion=with_motion)
+    batch = {array.name: np.empty((BATCH_SIZE, *array.chunk_shape), array.chunk_dtype) for array in arrays}
+    for i, gop in enumerate(gops):
+        store.read_chunks(gop, {name: chunks[i % BATCH_SIZE] for name, chunks in batch.items()})
+
+
+def read_hdf5(store: Store, gops: Iterable[int], *, with_motion: bool, as_stored: bool) -> None:
+    """The store's own shards through h5py and hdf5plugin, as they are or in plain values, into batches."""
+    arrays = arrays_of(store, with_motion=with_motion)
     first_rows = np.cumsum([0, *(shard.num_gops for shard in store.shards)])
     with ExitStack() as stack:
         files = [stack.enter_context(h5py.File(store.path / s.name, "r", locking=False)) for s in store.shards]
-        data = [[file[name] for name in names] for file in files]
-        batch = [np.empty((BATCH_SIZE, *array.shape[1:]), array.dtype) for array in data[0]]
+        data = [[file[array.name] for array in arrays] for file in files]
+        num_kept = BATCH_SIZE if as_stored else 1
+        chunks = [np.empty((num_kept, *array.chunk_shape), array.chunk_dtype) for array in arrays]
+        batch = [array.empty(BATCH_SIZE) for array in arrays]
         for i, gop in enumerate(gops):
             shard = int(store.places[gop]["shard"])
-            _read_rows(data[shard], gop - int(first_rows[shard]), batch, i % BATCH_SIZE)
+            _read_rows(data[shard], gop - int(first_rows[shard]), chunks, i % num_kept)
+            if not as_stored:
+                for array, chunk, planes in zip(arrays, chunks, batch, strict=True):
+                    planes[i % BATCH_SIZE] = unpack_gop(array, chunk[0])
 
 
 def write_gzip(store: Store, path: Path, num_gops: int) -> None:
     """The first GOPs in plain values, without motion, one chunk a GOP, gzip at h5py's own level."""
     arrays = arrays_of(store, with_motion=False)
-    read = {array.name: array.empty() for array in arrays}
+    read = {array.name: array.empty_chunk() for array in arrays}
     with h5py.File(path, "w") as file:
         for array in arrays:
             shape, chunk = (num_gops, *array.shape), (1, *array.shape)
             file.create_dataset(array.name, shape, array.read_dtype, chunks=chunk, compression="gzip")
         for gop in range(num_gops):
-            store.read_into(gop, read)
+            store.read_chunks(gop, read)
             for array in arrays:
                 file[array.name][gop] = unpack_gop(array, read[array.name])
 
@@ -115,6 +129,15 @@ def read_tar(store: Store, tar: Path) -> None:
                     batch[number % len(batch)] = np.asarray(image)
 
 
+def read_webdataset(store: Store, tar: Path) -> None:
+    """The same through the library webdataset, one sample a clip's frame in its own way: no shuffling, no workers."""
+    batch = _rgb_batch(store).reshape(-1, store.settings.height_px, store.settings.width_px, 3)
+    webdataset: Any = importlib.import_module("webdataset")
+    frames = webdataset.WebDataset(str(tar), shardshuffle=False).decode("rgb8").to_tuple("jpg")
+    for number, (frame,) in enumerate(frames):
+        batch[number % len(batch)] = frame
+
+
 def _rgb_batch(store: Store) -> NDArray[np.uint8]:
     settings = store.settings
     return np.empty((BATCH_SIZE, settings.gop_size, settings.height_px, settings.width_px, 3), np.uint8)
@@ -123,11 +146,12 @@ def _rgb_batch(store: Store) -> NDArray[np.uint8]:
 class Floor:
     """What the machine itself takes: zstd of the very same chunks, and copying what is in them, from memory."""
 
-    def __init__(self, store: Store, gops: Iterable[int], *, with_motion: bool) -> None:
-        planes = [array.empty() for array in arrays_of(store, with_motion=with_motion)]
-        self._filled = [np.ones(plane.nbytes, np.uint8) for plane in planes]
-        self._batch = [np.ones((BATCH_SIZE, plane.nbytes), np.uint8) for plane in planes]
-        self._clips = [_read_chunks(store, gop, len(planes)) for gop in gops]
+    def __init__(self, store: Store, gops: Sequence[int], *, with_motion: bool) -> None:
+        arrays = arrays_of(store, with_motion=with_motion)
+        self._filled = [np.ones(array.chunk_bytes, np.uint8) for array in arrays]
+        self._batch = [np.ones((BATCH_SIZE, array.chunk_bytes), np.uint8) for array in arrays]
+        chunks = {gop: _read_chunks(store, gop, len(arrays)) for gop in set(gops)}
+        self._clips = [chunks[gop] for gop in gops]
 
     def decompress(self) -> None:
         """Every chunk of every clip, over and over into the same memory."""

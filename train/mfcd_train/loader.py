@@ -1,32 +1,33 @@
-"""Batches of planes, read and decompressed ahead of the network by threads (DESIGN 5)."""
+"""Batches of planes, read and unpacked ahead of the network by threads (DESIGN 5)."""
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from mfcd_core.console import warn
 from mfcd_core.errors import StoreError
+from mfcd_core.store.unpacker import PlaneReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from mfcd_core.store import Store
     from mfcd_core.store.packing import StoredArray
     from mfcd_train.dataset import Draws
 
-PREFETCH = 2  # batches in the making or ready, beside the one in use
+PREFETCH = 2  # batches ahead of the one in use
+MEMORY_BYTES = 170_000_000  # of batches, the one in use with them, where three would take more than two have to
 STOP, SKIP = "stop", "skip"
 ON_BAD_GOP = (STOP, SKIP)
 """What to do about a GOP that cannot be read: end with its error, or leave it out, said aloud and counted."""
@@ -34,10 +35,10 @@ ON_BAD_GOP = (STOP, SKIP)
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips as stored, ready for the device.
+    """GOPs ready for the device: nothing is left to be decompressed or unpacked.
 
-    planes: by the names of `StoreSettings.stored_arrays`, as `StoredArray.empty` has them for N GOPs: digits that are
-    still to be unpacked, and motion in plain values, of `read_dtype`. labels: (N,) int64. draws: what was drawn.
+    planes: by the names of `StoreSettings.stored_arrays`, (N, *shape) of `read_dtype`, plain values: residuals in
+    steps, motion modulo 256 up to 256 pixels a side. labels: (N,) int64. draws: what was drawn.
     num_skipped: draws that are not among them because their GOPs could not be read.
     """
 
@@ -47,9 +48,9 @@ class Batch:
     num_skipped: int = 0
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`."""
-        planes = {name: plane.to(device, non_blocking=True) for name, plane in self.planes.items()}
-        return replace(self, planes=planes, labels=self.labels.to(device, non_blocking=True))
+        """The same batch on `device`; the copy is complete, its source may be used again."""
+        planes = {name: plane.to(device) for name, plane in self.planes.items()}
+        return replace(self, planes=planes, labels=self.labels.to(device))
 
 
 def iter_batches(
@@ -67,50 +68,127 @@ def iter_batches(
     A GOP that cannot be read raises StoreError, or ChecksumError for damage, with shard, video and GOP; with
     `on_bad_gop` "skip" it is left out of its batch, with a warning, unless nothing of the batch is left.
     """
-    threads = ThreadPoolExecutor(num_threads, thread_name_prefix="loader")
-    reading = _Reading(store, batch_size, threads, with_motion=with_motion)
-    firsts = iter(range(start * batch_size, len(draws), batch_size))
-    ahead: deque[tuple[Batch, list[Future[None]]]] = deque()
+    parts = [draws[first : first + batch_size] for first in range(start * batch_size, len(draws), batch_size)]
+    reading = _Reading(store, parts, num_threads, with_motion=with_motion)
     try:
-        while True:
-            for first in islice(firsts, PREFETCH - len(ahead)):
-                ahead.append(reading.begin(draws[first : first + batch_size]))
-            if not ahead:
-                return
-            yield _finish(*ahead.popleft(), on_bad_gop)
+        while reading.goes_on:
+            yield reading.take(on_bad_gop)  # not held here: its memory is free as soon as the caller lets go of it
     finally:
-        threads.shutdown(wait=True, cancel_futures=True)
+        reading.close()
 
 
 class _Reading:
-    """Begins batches, in memory that is used again as soon as nobody holds a batch any more."""
+    """Begins batches ahead, each as soon as there is memory for it: what the last holder of one has let go of."""
 
-    def __init__(self, store: Store, batch_size: int, threads: ThreadPoolExecutor, *, with_motion: bool) -> None:
-        self._store, self._batch_size, self._threads = store, batch_size, threads
-        self._arrays = [array for array in store.settings.stored_arrays() if with_motion or array.name != "motion"]
-        self._free: dict[str, list[NDArray[Any]]] = {array.name: [] for array in self._arrays}
+    def __init__(self, store: Store, parts: Sequence[Draws], num_threads: int, *, with_motion: bool) -> None:
+        self._store, self._reader = store, PlaneReader(store, with_motion=with_motion)
+        self._parts = deque(parts)
+        self._ahead: deque[tuple[Batch, list[Future[None]]]] = deque()
+        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="loader")
+        self._layout = PlaneLayout(self._reader.arrays, max(map(len, parts), default=0))
+        self._num_unmade = min(max(MEMORY_BYTES // max(self._layout.num_bytes, 1), 2), 1 + PREFETCH)
+        self._free: list[Tensor] = []
+        self._lock, self._is_beginning = threading.RLock(), False
 
-    def begin(self, draws: Draws) -> tuple[Batch, list[Future[None]]]:
-        planes = {array.name: self._memory(array, len(draws)) for array in self._arrays}
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is a batch to be taken."""
+        return bool(self._ahead or self._parts)
+
+    def take(self, on_bad_gop: str) -> Batch:
+        """The next batch, waited for."""
+        with self._lock:
+            self._begin()
+            if not self._ahead:  # the caller keeps batches, and with them all the memory that was meant for them
+                self._num_unmade += 1
+                self._begin()
+            batch, futures = self._ahead.popleft()
+            self._begin()
+        wait(futures)  # wakes up once, not once a GOP
+        return finish_batch(batch, [future.exception() for future in futures], on_bad_gop)
+
+    def close(self) -> None:
+        """Stop reading; returns when the threads have ended."""
+        with self._lock:
+            self._parts.clear()
+            self._free.clear()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _begin(self) -> None:
+        """Begin as many batches as there is memory for."""
+        with self._lock:
+            if self._is_beginning:  # a batch was let go of in the midst of it, by this very thread
+                return
+            self._is_beginning = True
+            while self._parts and len(self._ahead) < PREFETCH and (self._free or self._num_unmade):
+                self._ahead.append(self._submit(self._parts.popleft()))
+            self._is_beginning = False
+
+    def _submit(self, draws: Draws) -> tuple[Batch, list[Future[None]]]:
+        planes = self._layout.planes(self._memory(), len(draws))
+        if self._parts:
+            self._threads.submit(self._announce, self._parts[0].gop.tolist())
+        arrays = {name: plane.numpy() for name, plane in planes.items()}
         futures = [
-            self._threads.submit(self._store.read_into, gop, {name: plane[i] for name, plane in planes.items()})
+            self._threads.submit(self._reader.read_into, gop, {name: array[i] for name, array in arrays.items()})
             for i, gop in enumerate(draws.gop.tolist())
         ]
-        labels = torch.from_numpy(self._store.videos.labels[draws.video].astype(np.int64))
-        return Batch({name: torch.from_numpy(plane) for name, plane in planes.items()}, labels, draws), futures
+        return Batch(planes, labels_of(self._store, draws), draws), futures
 
-    def _memory(self, array: StoredArray, num_gops: int) -> NDArray[Any]:
-        """A view that gives its memory back when the last tensor of it is gone."""
-        free = self._free[array.name]
-        memory = free.pop() if free else array.empty(self._batch_size)
-        view = memory[:num_gops]
-        weakref.finalize(view, free.append, memory).atexit = False
-        return view
+    def _announce(self, gops: Sequence[int]) -> None:
+        names = {array.name for array in self._reader.arrays}
+        for gop in gops:
+            self._store.announce(gop, names)
+
+    def _memory(self) -> Tensor:
+        """Memory that is used again when the last tensor of it is gone."""
+        if self._free:
+            memory = self._free.pop()
+        else:
+            memory, self._num_unmade = self._layout.empty(), self._num_unmade - 1
+        view = memory.numpy()
+        weakref.finalize(view, self._take_back, memory).atexit = False
+        return torch.from_numpy(view)
+
+    def _take_back(self, memory: Tensor) -> None:
+        if self._parts:
+            self._free.append(memory)
+            self._begin()
 
 
-def _finish(batch: Batch, futures: list[Future[None]], on_bad_gop: str) -> Batch:
-    wait(futures)  # wakes up once, not once a GOP
-    errors = [future.exception() for future in futures]
+class PlaneLayout:
+    """Where the planes of a batch of `batch_size` GOPs lie in one piece of memory of `num_bytes` bytes."""
+
+    def __init__(self, arrays: Sequence[StoredArray], batch_size: int) -> None:
+        self._arrays, self._batch_size = arrays, batch_size
+        self.num_bytes = batch_size * sum(array.num_bytes for array in arrays)
+
+    def empty(self) -> Tensor:
+        """Such memory, page-locked where there is a GPU: copies to it are faster."""
+        return torch.empty(self.num_bytes, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+
+    def planes(self, memory: Tensor, num_gops: int) -> dict[str, Tensor]:
+        """Planes of the first GOPs in it, by name, (num_gops, *shape) of `read_dtype`."""
+        planes, start = {}, 0
+        for array in self._arrays:
+            part = memory[start : start + num_gops * array.num_bytes]
+            planes[array.name] = part.view(_torch_dtype(array)).view(num_gops, *array.shape)
+            start += self._batch_size * array.num_bytes
+        return planes
+
+
+def _torch_dtype(array: StoredArray) -> torch.dtype:
+    dtype: torch.dtype = torch.from_numpy(np.empty(0, array.read_dtype)).dtype
+    return dtype
+
+
+def labels_of(store: Store, draws: Draws) -> Tensor:
+    """Labels of what was drawn, (N,) int64."""
+    return torch.from_numpy(store.videos.labels[draws.video].astype(np.int64))
+
+
+def finish_batch(batch: Batch, errors: Sequence[BaseException | None], on_bad_gop: str) -> Batch:
+    """The batch without the GOPs that could not be read, each with its error or None; see `iter_batches`."""
     bad = [error for error in errors if error is not None]
     if not bad:
         return batch

@@ -1,0 +1,180 @@
+"""From the chunks of GOPs to plain values, fast enough for a loader; `packing` says the same in NumPy."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mfcd_core.kernels import inlined, jit
+from mfcd_core.store.packing import QUAD
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from mfcd_core.store.packing import StoredArray
+    from mfcd_core.store.reader import Store
+
+SHIFTS = (np.uint8(4), np.uint8(2))  # of a pair of digits, of one
+MASKS = (np.uint8(0x0F), np.uint8(0x33))
+
+
+class PlaneReader:
+    """Reads GOPs in plain values into memory of the caller; safe under threads, fork and spawn.
+
+    arrays: what is read of a GOP, all of `StoreSettings.stored_arrays` or all but motion.
+    """
+
+    def __init__(self, store: Store, *, with_motion: bool) -> None:
+        self._store = store
+        self.arrays = [array for array in store.settings.stored_arrays() if with_motion or array.name != "motion"]
+        self._local = threading.local()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _build_reader, (self._store, any(array.name == "motion" for array in self.arrays))
+
+    def read_into(self, row: int, planes: Mapping[str, NDArray[Any]]) -> None:
+        """Read row `row` of gops.npy into `planes`, by name `shape` of `read_dtype`, C-contiguous.
+
+        Releases the GIL. Raises as `Store.iter_chunks` does.
+        """
+        unpackers = self._unpackers()
+        chunks = {name: unpacker.chunk for name, unpacker in unpackers.items()}
+        for name in self._store.iter_chunks(row, chunks):
+            unpackers[name].unpack(planes[name])
+
+    def _unpackers(self) -> dict[str, Unpacker]:
+        """This thread's own; their chunks share memory that stays in the cache, each is unpacked before the next."""
+        if not hasattr(self._local, "unpackers"):
+            memory = np.empty(max(array.chunk_bytes for array in self.arrays), np.uint8)
+            self._local.unpackers = {array.name: Unpacker(array, memory) for array in self.arrays}
+        found: dict[str, Unpacker] = self._local.unpackers
+        return found
+
+
+def _build_reader(store: Store, with_motion: bool) -> PlaneReader:  # noqa: FBT001 - called by pickle
+    return PlaneReader(store, with_motion=with_motion)
+
+
+class Unpacker:
+    """Unpacks one GOP of a data set after the other, in memory that it keeps.
+
+    chunk: to be filled with a chunk, `chunk_shape`; in `memory`, of at least `chunk_bytes` bytes.
+    """
+
+    def __init__(self, array: StoredArray, memory: NDArray[np.uint8]) -> None:
+        self.chunk = memory[: array.chunk_bytes].view(array.chunk_dtype).reshape(array.chunk_shape)
+        self._array = array
+        self._height, self._num_sheets = array.shape[array.row_axis], int(np.prod(array.shape[: array.row_axis]))
+        self._size = array.read_dtype.itemsize
+        self._unsigned = np.dtype(f"<u{self._size}")
+        row_size = int(np.prod(array.shape[array.row_axis + 1 :]))
+        self._zeros = np.zeros(row_size, self._unsigned)
+        self._row = np.empty(row_size, self._unsigned)
+        num_quads = -(-self._height // QUAD)
+        self._bytes = np.empty((self._size, QUAD, num_quads * row_size), np.uint8)
+        folded = self._bytes[0] if self._size == 1 else np.empty(self._bytes.shape[1:], self._unsigned)
+        self._folded = folded.reshape(QUAD, num_quads, row_size)
+
+    def unpack(self, out: NDArray[Any]) -> None:
+        """Write the plain values of `chunk` into `out`, `shape` of `read_dtype`, C-contiguous."""
+        values = out.view(self._unsigned).reshape(self._num_sheets, self._height, -1)
+        array, chunk = self._array, self.chunk
+        if not array.digits:
+            _sum_rows(chunk.view(self._unsigned).reshape(self._height, self._num_sheets, -1), self._row, values)
+            return
+        sheets_back = self._num_sheets // array.shape[0] if "frame" in array.difference else self._num_sheets
+        digits = chunk.reshape(self._size, QUAD, self._num_sheets, -1)
+        _join_digits(digits, self._bytes, self._folded, self._zeros, sheets_back, values)
+        if "row" in array.difference:
+            _sum_rows_here(values)
+        if "column" in array.difference:
+            _sum_columns(values, int(np.prod(array.shape[array.axes.index("column") + 1 :])))
+
+
+@jit
+def _join_digits(
+    digits: NDArray[np.uint8],
+    joined: NDArray[np.uint8],
+    folded: NDArray[Any],
+    zeros: NDArray[Any],
+    sheets_back: int,
+    out: NDArray[Any],
+) -> None:
+    """Values (sheets, rows, m) from digits (bytes, 4, sheets, quads * m), each added to that of so many sheets before.
+
+    joined: (bytes, 4, quads * m), the bytes of one sheet; folded: (4, quads, m), the same as unsigned integers.
+    """
+    for sheet in range(digits.shape[2]):
+        for byte in range(digits.shape[0]):
+            _swap_digits(digits[byte, :, sheet], joined[byte])
+        if digits.shape[0] == 2:
+            _join_bytes(joined, folded.reshape(QUAD, -1))
+        for y in range(out.shape[1]):
+            row, z = out[sheet, y], folded[y % QUAD, y // QUAD]
+            before = out[sheet - sheets_back, y] if sheet >= sheets_back else zeros
+            for x in range(np.uint64(row.size)):  # here: a function of its own is not vectorised
+                row[x] = ((z[x] >> 1) ^ -(z[x] & 1)) + before[x]  # modulo what the type holds
+
+
+@jit
+def _swap_digits(digits: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    """Digit k of byte i becomes digit i of byte k, in (4, n): in pairs of digits first, then single ones."""
+    for x in range(np.uint64(digits.shape[1])):  # unsigned: no test for negative indices
+        a, c = _exchange(digits[0, x], digits[2, x], SHIFTS[0], MASKS[0])
+        b, d = _exchange(digits[1, x], digits[3, x], SHIFTS[0], MASKS[0])
+        out[0, x], out[1, x] = _exchange(a, b, SHIFTS[1], MASKS[1])
+        out[2, x], out[3, x] = _exchange(c, d, SHIFTS[1], MASKS[1])
+
+
+@inlined
+def _exchange(low: np.uint8, high: np.uint8, num_bits: np.uint8, mask: np.uint8) -> tuple[np.uint8, np.uint8]:
+    """The upper bits of each group in `low` for the lower ones in `high`; `mask` has the lower ones."""
+    changed = np.uint8((np.uint8(low >> num_bits) ^ high) & mask)
+    return np.uint8(low ^ np.uint8(changed << num_bits)), np.uint8(high ^ changed)
+
+
+@jit
+def _join_bytes(joined: NDArray[np.uint8], out: NDArray[Any]) -> None:
+    for i in range(QUAD):
+        for x in range(np.uint64(out.shape[1])):
+            out[i, x] = np.uint16(joined[0, i, x]) | (np.uint16(joined[1, i, x]) << np.uint16(8))
+
+
+@jit
+def _sum_rows(rows: NDArray[Any], total: NDArray[Any], out: NDArray[Any]) -> None:
+    """Running sums down (rows, sheets, m), as (sheets, rows, m); total: (m,), for the sums."""
+    for sheet in range(rows.shape[1]):
+        total[:] = 0
+        for y in range(rows.shape[0]):
+            row, summed = rows[y, sheet], out[sheet, y]
+            for x in range(np.uint64(summed.size)):
+                added = row[x] + total[x]
+                total[x] = added
+                summed[x] = added
+
+
+@jit
+def _sum_rows_here(values: NDArray[Any]) -> None:
+    """Running sums down each sheet of (sheets, rows, m), in place."""
+    for sheet in range(values.shape[0]):
+        for y in range(1, values.shape[1]):
+            row, before = values[sheet, y], values[sheet, y - 1]
+            for x in range(np.uint64(row.size)):
+                row[x] += before[x]
+
+
+@jit
+def _sum_columns(values: NDArray[Any], num_channels: int) -> None:
+    """Running sums along each row of (sheets, rows, columns * channels), in place."""
+    for sheet in range(values.shape[0]):
+        for y in range(values.shape[1]):
+            row = values[sheet, y]
+            for channel in range(num_channels):
+                total = row[channel] - row[channel]
+                for x in range(np.uint64(channel), np.uint64(row.size), np.uint64(num_channels)):
+                    total += row[x]
+                    row[x] = total
