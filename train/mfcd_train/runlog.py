@@ -12,6 +12,7 @@ import tomli_w
 
 from mfcd_core.atomic import replacing
 from mfcd_core.errors import UsageError
+from mfcd_core.store.settings import StoreSettings
 from mfcd_train.checkpoint import CHECKPOINT
 from mfcd_train.config import load_recipe
 
@@ -40,6 +41,11 @@ class RunLog:
         """Class names in the order of the logits."""
         names: list[str] = self.facts["classes"]
         return names
+
+    @property
+    def settings(self) -> StoreSettings:
+        """Those of the store that the run was trained on. Raises StoreError where they are not usable."""
+        return StoreSettings.from_dict(self.facts.get("store_settings", {}))
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one line to metrics.jsonl."""
