@@ -1,0 +1,145 @@
+"""A network as a file for other runtimes: ONNX, OpenVINO, torch.export; each is written, and run as its users do."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mfcd_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import nn
+    from torch.export import ExportedProgram
+
+    Run = Callable[[NDArray[Any]], NDArray[Any]]
+
+INPUT, OUTPUT = "clips", "logits"
+KEY = "mfcd"
+"""Under which every format holds the facts of the network, as JSON."""
+EXTRA_FILE = f"{KEY}.json"  # torch.export names files instead
+SINGLE_PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}  # OpenVINO takes bfloat16 where the CPU has it
+
+
+def trace_network(network: nn.Module, clips: torch.Tensor) -> ExportedProgram:
+    """The graph of a network on the CPU in eval mode; `clips` are an example, (N, C, T, H, W), of any N above 1."""
+    with _hushed():
+        return torch.export.export(network, (clips,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """The exporters warn of what no user of ours can mend: their own deprecations, and packages that are not needed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _write_onnx(program: ExportedProgram, facts: str, path: Path) -> None:
+    with _hushed():
+        onnx = torch.onnx.export(
+            program,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: "batch"},),
+            dynamo=True,
+            verbose=False,
+        )
+    if onnx is None:
+        raise UsageError("torch wrote no ONNX: update torch and onnxscript")
+    onnx.model.metadata_props[KEY] = facts
+    onnx.save(path, external_data=False)
+
+
+def _load_onnx(path: Path) -> tuple[Run, str]:
+    import onnxruntime  # noqa: PLC0415 - of mfcd[export]
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    facts: str = session.get_modelmeta().custom_metadata_map[KEY]
+    return lambda clips: session.run([OUTPUT], {INPUT: clips})[0], facts
+
+
+def _write_openvino(program: ExportedProgram, facts: str, path: Path) -> None:
+    """By way of ONNX: OpenVINO's converter of PyTorch networks reports its use over the network."""
+    import openvino  # noqa: PLC0415 - of mfcd[export]
+
+    onnx = path.with_suffix(".onnx")
+    _write_onnx(program, facts, onnx)
+    model = openvino.Core().read_model(onnx)
+    model.set_rt_info(facts, [KEY])
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def _load_openvino(path: Path) -> tuple[Run, str]:
+    import openvino  # noqa: PLC0415 - of mfcd[export]
+
+    model = openvino.Core().read_model(path)
+    compiled = openvino.Core().compile_model(model, "CPU", SINGLE_PRECISION)
+    return lambda clips: compiled({INPUT: clips})[OUTPUT], model.get_rt_info([KEY]).astype(str)
+
+
+def _write_pt2(program: ExportedProgram, facts: str, path: Path) -> None:
+    with _hushed():
+        torch.export.save(program, path, extra_files={EXTRA_FILE: facts})
+
+
+def _load_pt2(path: Path) -> tuple[Run, str]:
+    extra: dict[str, Any] = {EXTRA_FILE: ""}
+    with _hushed():
+        network = torch.export.load(path, extra_files=extra).module()
+
+    def run(clips: NDArray[Any]) -> NDArray[Any]:
+        with torch.no_grad():
+            logits: NDArray[Any] = network(torch.from_numpy(clips)).numpy()
+        return logits
+
+    return run, extra[EXTRA_FILE]
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """One kind of file: its extension, those of files beside it, and the packages that write and run it."""
+
+    extension: str
+    companions: tuple[str, ...]
+    packages: tuple[str, ...]
+    write: Callable[[ExportedProgram, str, Path], None]
+    load: Callable[[Path], tuple[Run, str]]
+
+    def require_packages(self) -> None:
+        """Raise UsageError where one is not installed."""
+        missing = [name for name in self.packages if find_spec(name) is None]
+        if missing:
+            raise UsageError(f"{self.extension} files need {', '.join(missing)}: pip install 'mfcd[export]'")
+
+    def files(self, path: Path) -> list[Path]:
+        """All files of an export to `path`, that one last: without it the others are nothing."""
+        return [*(path.with_suffix(companion) for companion in self.companions), path]
+
+
+EXPORT_FORMATS = {
+    "onnx": ExportFormat(".onnx", (), ("onnx", "onnxscript", "onnxruntime"), _write_onnx, _load_onnx),
+    "openvino": ExportFormat(".xml", (".bin",), ("onnx", "onnxscript", "openvino"), _write_openvino, _load_openvino),
+    "pt2": ExportFormat(".pt2", (), (), _write_pt2, _load_pt2),
+}
+
+
+def dump_facts(facts: Mapping[str, Any]) -> str:
+    """Facts as every format holds them: ASCII alone, since not every one keeps more."""
+    return json.dumps(facts)
