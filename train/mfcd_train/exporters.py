@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,22 +76,30 @@ def _load_onnx(path: Path) -> tuple[Run, str]:
     return lambda clips: session.run([OUTPUT], {INPUT: clips})[0], facts
 
 
-def _write_openvino(program: ExportedProgram, facts: str, path: Path) -> None:
-    """By way of ONNX: OpenVINO's converter of PyTorch networks reports its use over the network."""
+def _openvino() -> Any:  # noqa: ANN401 - a module
+    """OpenVINO without the package by which it reports over the network that it is used."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # cannot be imported then
     import openvino  # noqa: PLC0415 - of mfcd[export]
 
-    onnx = path.with_suffix(".onnx")
-    _write_onnx(program, facts, onnx)
-    model = openvino.Core().read_model(onnx)
+    return openvino
+
+
+def _write_openvino(program: ExportedProgram, facts: str, path: Path) -> None:
+    openvino = _openvino()
+    with _hushed():
+        model = openvino.convert_model(program)
+    model.inputs[0].set_names({INPUT})
+    model.outputs[0].set_names({OUTPUT})
     model.set_rt_info(facts, [KEY])
+    (example, *_), _ = program.example_inputs or ((), {})
+    model.reshape([-1, *example.shape[1:]])
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
 def _load_openvino(path: Path) -> tuple[Run, str]:
-    import openvino  # noqa: PLC0415 - of mfcd[export]
-
-    model = openvino.Core().read_model(path)
-    compiled = openvino.Core().compile_model(model, "CPU", SINGLE_PRECISION)
+    core = _openvino().Core()
+    model = core.read_model(path)
+    compiled = core.compile_model(model, "CPU", SINGLE_PRECISION)
     return lambda clips: compiled({INPUT: clips})[OUTPUT], model.get_rt_info([KEY]).astype(str)
 
 
@@ -135,7 +144,7 @@ class ExportFormat:
 
 EXPORT_FORMATS = {
     "onnx": ExportFormat(".onnx", (), ("onnx", "onnxscript", "onnxruntime"), _write_onnx, _load_onnx),
-    "openvino": ExportFormat(".xml", (".bin",), ("onnx", "onnxscript", "openvino"), _write_openvino, _load_openvino),
+    "openvino": ExportFormat(".xml", (".bin",), ("openvino",), _write_openvino, _load_openvino),
     "pt2": ExportFormat(".pt2", (), (), _write_pt2, _load_pt2),
 }
 
