@@ -44,7 +44,7 @@ def _rgb(iframe: Array, frames: Array, _offset: float) -> tuple[Array, Array]:
 
 def _augmented(iframe: Array, residual: Array, offset: float) -> tuple[Array, Array]:
     """[U_0, (R_t + U_0) / 2]: the full method (Eq. 3, 4)."""
-    return iframe, (residual + offset + iframe) / 2
+    return iframe, residual / 2 + (iframe + offset) / 2  # what is as large as the clip is touched twice
 
 
 def _residual(iframe: Array, residual: Array, offset: float) -> tuple[Array, Array]:

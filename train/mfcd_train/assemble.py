@@ -16,7 +16,7 @@ from mfcd_core.clip import CLIP_FORMATS, MOTION_SCALE, RGB_MEAN, RGB_SCALE
 from mfcd_core.planes import CB_TO_B, CB_TO_G, CR_TO_G, CR_TO_R, LUMA_GAIN, PIXEL_FORMATS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mfcd_train.config import Recipe
     from mfcd_train.loader import Batch
 
+CPU_PART = 4  # samples
 FRACTION = 8192  # of the fixed-point coefficients of mfcd_core.planes
 
 
@@ -42,31 +43,44 @@ class Assembler:
         """Clips by format from the same GOPs, crops and flips, each (N, C, T, crop, crop) float32, normalised.
 
         `rgb` is rebuilt by Eq. 2; a flip negates dx of `motion`. Frames that need no resizing are cropped first, where
-        the crop is one of whole chroma samples.
+        the crop is one of whole chroma samples. A CPU takes a few samples at a time: its caches are small.
         """
+        num_clips, device = len(batch.labels), batch.labels.device
+        shape = (self.settings.gop_size, self.crop_size, self.crop_size)
+        clips = {
+            name: torch.empty((num_clips, CLIP_FORMATS[name].num_channels, *shape), device=device) for name in formats
+        }
+        part_size = CPU_PART if device.type == "cpu" else max(num_clips, 1)
+        for start in range(0, num_clips, part_size):
+            rows = slice(start, start + part_size)
+            self._assemble(batch[rows], {name: clip[rows] for name, clip in clips.items()})
+        return clips
+
+    def _assemble(self, batch: Batch, clips: Mapping[str, Tensor]) -> None:
         crops = self._crops(batch)
         same_size = (self.settings.height_px, self.settings.width_px) == (self.frame_size, self.frame_size)
         early = same_size and self.crop_size % 2 == 0
-        window = crops if early else _Window.whole(self.settings, len(batch.labels))
-        gop = _PlanarGop(batch, self.settings, window)
-        clips = {}
-        for name in formats:
-            clip = self._slots(gop, name)
+        gop = _PlanarGop(batch, self.settings, crops if early else _Window.whole(self.settings, len(batch.labels)))
+        for name, out in clips.items():
+            first, others = self._slots(gop, name)
             if not early:
-                clip = crops.cut(self._resize(clip, name), 0)
-            clips[name] = _normalise(_flip(clip, batch, name), name)
-        return clips
+                first, others = (crops.mirror(crops.cut(self._resize(slots, name), 0)) for slots in (first, others))
+            _normalise(first, others, name, out)
+            if CLIP_FORMATS[name].source == "motion":
+                out[:, 1] *= torch.where(crops.flips, -1.0, 1.0).view(-1, 1, 1, 1)
 
     def _crops(self, batch: Batch) -> _Window:
         """Corners at even places, so that chroma is cropped with luma."""
         room = (self.frame_size - self.crop_size) // 2
         tops, lefts = ((place * room).round().astype(int) * 2 for place in (batch.draws.top, batch.draws.left))
-        return _Window(tops.tolist(), lefts.tolist(), self.crop_size, self.crop_size)
+        flips = torch.from_numpy(batch.draws.flip).to(batch.labels.device)
+        return _Window(tops.tolist(), lefts.tolist(), self.crop_size, self.crop_size, flips)
 
-    def _slots(self, gop: _PlanarGop, name: str) -> Tensor:
+    def _slots(self, gop: _PlanarGop, name: str) -> tuple[Tensor, Tensor]:
         clip_format = CLIP_FORMATS[name]
         source = {"frames": gop.frames, "residual": gop.residual, "motion": gop.motion}[clip_format.source]
-        return torch.cat(clip_format.slots(gop.iframe, source(), self.residual_offset), dim=2)
+        slots: tuple[Tensor, Tensor] = clip_format.slots(gop.iframe, source(), self.residual_offset)
+        return slots
 
     def _resize(self, clip: Tensor, name: str) -> Tensor:
         height, width = clip.shape[-2:]
@@ -87,16 +101,23 @@ def build_assembler(store: Store, recipe: Recipe) -> Assembler:
 
 @dataclass(frozen=True)
 class _Window:
-    """One rectangle of pixels a sample: its corners, and the size that all share."""
+    """One rectangle of pixels a sample: its corners, the size that all share, and whether it is mirrored, (N,)."""
 
     tops: list[int]
     lefts: list[int]
     height: int
     width: int
+    flips: Tensor
 
     @classmethod
     def whole(cls, settings: StoreSettings, num_samples: int) -> _Window:
-        return cls([0] * num_samples, [0] * num_samples, settings.height_px, settings.width_px)
+        none = [0] * num_samples
+        return cls(none, none, settings.height_px, settings.width_px, torch.zeros(num_samples, dtype=torch.bool))
+
+    def mirror(self, images: Tensor) -> Tensor:
+        """Mirror those samples of (N, ..., W) that are to be."""
+        flips = self.flips.to(images.device).view(-1, *(1,) * (images.ndim - 1))
+        return torch.where(flips, images.flip(-1), images)
 
     def cut(self, images: Tensor, shift: int) -> Tensor:
         """Cut it out of (N, ..., H, W), subsampled by 2^shift."""
@@ -119,16 +140,12 @@ class _PlanarGop:
         self._batch = batch
         self._window = window
         self._step = settings.residual_step
-        self._arrays = {array.name: array for array in settings.stored_arrays()}
         self._planes = PIXEL_FORMATS[settings.pixel_format]
 
     @cached_property
     def iframe(self) -> Tensor:
         """U_0, (N, 3, 1, H, W)."""
-        planes = {
-            p.name: self._window.cut(self._stored("iframe", p), p.subsampling_shift).unsqueeze(2) for p in self._planes
-        }
-        return _frames_to_rgb(planes)
+        return _frames_to_rgb({plane.name: self._cut("iframe", plane).unsqueeze(2) for plane in self._planes})
 
     def residual(self) -> Tensor:
         """R_t = A R_yuv, clamped to -255..255, (N, 3, T, H, W)."""
@@ -143,10 +160,10 @@ class _PlanarGop:
         return _frames_to_rgb(planes)
 
     def motion(self) -> Tensor:
-        """D_t in pixels, (N, 2, T, H, W), order (dy, dx)."""
+        """D_t in pixels of the picture before it is mirrored, (N, 2, T, H, W), order (dy, dx)."""
         places = self._places(1)
         pairs = [place - look_up for place, look_up in zip(places, self._look_up(1), strict=True)]
-        return torch.stack(pairs, 1).float()
+        return self._window.mirror(torch.stack(pairs, 1).float())
 
     def _places(self, every: int) -> tuple[Tensor, Tensor]:
         """Rows (N, 1, H, 1) and columns (N, 1, 1, W) of every n-th pixel of the window."""
@@ -160,9 +177,9 @@ class _PlanarGop:
     def _look_up(self, every: int) -> tuple[Tensor, Tensor]:
         """Rows and columns p - D_t(p) of every n-th pixel of the window, each (N, T, H, W); D_t as stored, modulo."""
         motion = self._window.cut(self._batch.planes["motion"], 0)[..., ::every, ::every]
-        last = self._arrays["motion"].modulo - 1
-        rows, columns = (place - motion[:, :, axis] for axis, place in enumerate(self._places(every)))
-        return rows & last, columns & last
+        modulo = (place.to(motion.dtype) - motion[:, :, axis] for axis, place in enumerate(self._places(every)))
+        rows, columns = (look_up.long() for look_up in modulo)
+        return rows, columns
 
     def _stored(self, kind: str, plane: Plane) -> Tensor:
         """A plane in its stored type, made planar: (N, C, h, w), or (N, T, C, h, w)."""
@@ -171,10 +188,13 @@ class _PlanarGop:
             return stored.movedim(-1, -3)
         return stored.unsqueeze(-3) if plane.num_channels == 1 else stored
 
+    def _cut(self, kind: str, plane: Plane) -> Tensor:
+        return self._window.mirror(self._window.cut(self._stored(kind, plane), plane.subsampling_shift))
+
     @cached_property
     def _residuals(self) -> dict[str, Tensor]:
         """R_t by plane, (N, C, T, h, w) float32: shared by the clips of a student and its teacher."""
-        cut = {p.name: self._window.cut(self._stored("residual", p), p.subsampling_shift) for p in self._planes}
+        cut = {plane.name: self._cut("residual", plane) for plane in self._planes}
         return {name: residual.transpose(1, 2).float() * self._step for name, residual in cut.items()}
 
     def _warp(self, iframe: Tensor, shift: int) -> Tensor:
@@ -182,7 +202,8 @@ class _PlanarGop:
         rows, columns = self._look_up(1 << shift)
         look_up = (rows >> shift) * iframe.shape[-1] + (columns >> shift)
         places = look_up.flatten(1).unsqueeze(1).expand(-1, iframe.shape[1], -1)
-        return iframe.float().flatten(2).gather(2, places).reshape(*iframe.shape[:2], *look_up.shape[1:])
+        warped = iframe.flatten(2).gather(2, places).reshape(*iframe.shape[:2], *look_up.shape[1:])
+        return self._window.mirror(warped)
 
 
 def _frames_to_rgb(planes: dict[str, Tensor]) -> Tensor:
@@ -212,16 +233,11 @@ def _add_chroma(luma: Tensor, chroma: Tensor) -> Tensor:
     return (quads + chroma.unsqueeze(-1).unsqueeze(-3)).flatten(-2).flatten(-3, -2)
 
 
-def _flip(clip: Tensor, batch: Batch, name: str) -> Tensor:
-    flip = torch.from_numpy(batch.draws.flip).to(clip.device).view(-1, 1, 1, 1, 1)
-    mirrored = clip.flip(-1)
-    if CLIP_FORMATS[name].source == "motion":
-        mirrored[:, 1].neg_()
-    return torch.where(flip, mirrored, clip)
-
-
-def _normalise(clip: Tensor, name: str) -> Tensor:
-    if CLIP_FORMATS[name].source == "motion":
-        return clip * MOTION_SCALE
-    mean = torch.tensor(RGB_MEAN, device=clip.device).view(3, 1, 1, 1)
-    return (clip - mean) * RGB_SCALE
+def _normalise(first: Tensor, others: Tensor, name: str, out: Tensor) -> None:
+    """Both parts of a clip into `out`, (N, C, T, H, W), as the network is fed."""
+    is_motion = CLIP_FORMATS[name].source == "motion"
+    mean, scale = ((0.0, 0.0), MOTION_SCALE) if is_motion else (RGB_MEAN, RGB_SCALE)
+    means = torch.tensor(mean, device=out.device).view(-1, 1, 1, 1)
+    torch.sub(first, means, out=out[:, :, :1])
+    torch.sub(others, means, out=out[:, :, 1:])
+    out *= scale

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
-from mfcd_core.errors import StoreError
 from mfcd_core.store.unpacker import PlaneReader
-from mfcd_train.loader import STOP, Batch, PlaneLayout, finish_batch, labels_of
+from mfcd_train.loader import STOP, Batch, PlaneLayout, finish_batch, labels_of, try_to_read
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
     from mfcd_core.store import Store
@@ -42,15 +39,10 @@ class BatchDataset(Dataset[Batch]):
         draws = self._draws[index * self._batch_size : (index + 1) * self._batch_size]
         layout = PlaneLayout(self._reader.arrays, len(draws))
         planes = layout.planes(_memory(layout.num_bytes), len(draws))
-        errors = [self._try_to_read(gop, planes, i) for i, gop in enumerate(draws.gop.tolist())]
+        arrays = {name: plane.numpy() for name, plane in planes.items()}
+        read = [(place, try_to_read(self._reader, gop, arrays, place)) for place, gop in enumerate(draws.gop.tolist())]
+        errors = {place: error for place, error in read if error is not None}
         return finish_batch(Batch(planes, labels_of(self._store, draws), draws), errors, self._on_bad_gop)
-
-    def _try_to_read(self, gop: int, planes: Mapping[str, Tensor], place: int) -> StoreError | None:
-        try:
-            self._reader.read_into(gop, {name: plane[place].numpy() for name, plane in planes.items()})
-        except StoreError as error:
-            return error
-        return None
 
 
 def _memory(num_bytes: int) -> Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from mfcd_core.store import Store
@@ -47,6 +48,10 @@ class Batch:
     draws: Draws
     num_skipped: int = 0
 
+    def __getitem__(self, rows: slice) -> Batch:
+        planes = {name: plane[rows] for name, plane in self.planes.items()}
+        return Batch(planes, self.labels[rows], self.draws[rows])
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`; the copy is complete, its source may be used again."""
         planes = {name: plane.to(device) for name, plane in self.planes.items()}
@@ -69,47 +74,60 @@ def iter_batches(
     `on_bad_gop` "skip" it is left out of its batch, with a warning, unless nothing of the batch is left.
     """
     parts = [draws[first : first + batch_size] for first in range(start * batch_size, len(draws), batch_size)]
-    reading = _Reading(store, parts, num_threads, with_motion=with_motion)
+    reading = _Reading(store, parts, num_threads, on_bad_gop, with_motion=with_motion)
     try:
         while reading.goes_on:
-            yield reading.take(on_bad_gop)  # not held here: its memory is free as soon as the caller lets go of it
+            yield reading.take()  # not held here: its memory is free as soon as the caller lets go of it
     finally:
         reading.close()
+
+
+class _Begun(NamedTuple):
+    """A batch in the making: errors by place in it, and what each thread does for it."""
+
+    batch: Batch
+    errors: dict[int, StoreError]
+    shares: list[Future[None]]
 
 
 class _Reading:
     """Begins batches ahead, each as soon as there is memory for it: what the last holder of one has let go of."""
 
-    def __init__(self, store: Store, parts: Sequence[Draws], num_threads: int, *, with_motion: bool) -> None:
+    def __init__(
+        self, store: Store, parts: Sequence[Draws], num_threads: int, on_bad_gop: str, *, with_motion: bool
+    ) -> None:
+        self._num_threads, self._on_bad_gop = num_threads, on_bad_gop
         self._store, self._reader = store, PlaneReader(store, with_motion=with_motion)
         self._parts = deque(parts)
-        self._ahead: deque[tuple[Batch, list[Future[None]]]] = deque()
+        self._ahead: deque[_Begun] = deque()
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="loader")
         self._layout = PlaneLayout(self._reader.arrays, max(map(len, parts), default=0))
         self._num_unmade = min(max(MEMORY_BYTES // max(self._layout.num_bytes, 1), 2), 1 + PREFETCH)
         self._free: list[Tensor] = []
-        self._lock, self._is_beginning = threading.RLock(), False
+        self._lock, self._is_beginning, self._is_closed = threading.RLock(), False, False
 
     @property
     def goes_on(self) -> bool:
         """Whether there is a batch to be taken."""
         return bool(self._ahead or self._parts)
 
-    def take(self, on_bad_gop: str) -> Batch:
+    def take(self) -> Batch:
         """The next batch, waited for."""
         with self._lock:
             self._begin()
             if not self._ahead:  # the caller keeps batches, and with them all the memory that was meant for them
                 self._num_unmade += 1
                 self._begin()
-            batch, futures = self._ahead.popleft()
+            begun = self._ahead.popleft()
             self._begin()
-        wait(futures)  # wakes up once, not once a GOP
-        return finish_batch(batch, [future.exception() for future in futures], on_bad_gop)
+        for share in begun.shares:
+            share.result()
+        return finish_batch(begun.batch, begun.errors, self._on_bad_gop)
 
     def close(self) -> None:
         """Stop reading; returns when the threads have ended."""
         with self._lock:
+            self._is_closed = True
             self._parts.clear()
             self._free.clear()
         self._threads.shutdown(wait=True, cancel_futures=True)
@@ -124,16 +142,25 @@ class _Reading:
                 self._ahead.append(self._submit(self._parts.popleft()))
             self._is_beginning = False
 
-    def _submit(self, draws: Draws) -> tuple[Batch, list[Future[None]]]:
+    def _submit(self, draws: Draws) -> _Begun:
+        """Each thread reads the next GOP that no other one has taken: a task a thread costs less than one a GOP."""
         planes = self._layout.planes(self._memory(), len(draws))
         if self._parts:
             self._threads.submit(self._announce, self._parts[0].gop.tolist())
-        arrays = {name: plane.numpy() for name, plane in planes.items()}
-        futures = [
-            self._threads.submit(self._reader.read_into, gop, {name: array[i] for name, array in arrays.items()})
-            for i, gop in enumerate(draws.gop.tolist())
-        ]
-        return Batch(planes, labels_of(self._store, draws), draws), futures
+        begun = _Begun(Batch(planes, labels_of(self._store, draws), draws), {}, [])
+        gops, arrays = enumerate(draws.gop.tolist()), {name: plane.numpy() for name, plane in planes.items()}
+        for _ in range(min(self._num_threads, len(draws))):
+            begun.shares.append(self._threads.submit(self._read, gops, arrays, begun.errors))
+        return begun
+
+    def _read(
+        self, gops: Iterator[tuple[int, int]], arrays: Mapping[str, NDArray[Any]], errors: dict[int, StoreError]
+    ) -> None:
+        for place, gop in gops:
+            if (error := try_to_read(self._reader, gop, arrays, place)) is not None:
+                errors[place] = error
+            if self._is_closed or (errors and self._on_bad_gop == STOP):
+                return
 
     def _announce(self, gops: Sequence[int]) -> None:
         names = {array.name for array in self._reader.arrays}
@@ -164,8 +191,10 @@ class PlaneLayout:
         self.num_bytes = batch_size * sum(array.num_bytes for array in arrays)
 
     def empty(self) -> Tensor:
-        """Such memory, page-locked where there is a GPU: copies to it are faster."""
-        return torch.empty(self.num_bytes, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+        """Such memory: page-locked where there is a GPU, which is faster to copy from; else huge pages, by NumPy."""
+        if torch.cuda.is_available():
+            return torch.empty(self.num_bytes, dtype=torch.uint8, pin_memory=True)
+        return torch.from_numpy(np.empty(self.num_bytes, np.uint8))
 
     def planes(self, memory: Tensor, num_gops: int) -> dict[str, Tensor]:
         """Planes of the first GOPs in it, by name, (num_gops, *shape) of `read_dtype`."""
@@ -187,16 +216,24 @@ def labels_of(store: Store, draws: Draws) -> Tensor:
     return torch.from_numpy(store.videos.labels[draws.video].astype(np.int64))
 
 
-def finish_batch(batch: Batch, errors: Sequence[BaseException | None], on_bad_gop: str) -> Batch:
-    """The batch without the GOPs that could not be read, each with its error or None; see `iter_batches`."""
-    bad = [error for error in errors if error is not None]
-    if not bad:
+def try_to_read(reader: PlaneReader, gop: int, planes: Mapping[str, NDArray[Any]], place: int) -> StoreError | None:
+    """Read a GOP into its place in the planes of a batch; returns why it cannot be read."""
+    try:
+        reader.read_into(gop, {name: plane[place] for name, plane in planes.items()})
+    except StoreError as error:
+        return error
+    return None
+
+
+def finish_batch(batch: Batch, errors: Mapping[int, StoreError], on_bad_gop: str) -> Batch:
+    """The batch without the GOPs that could not be read, whose errors are given by place; see `iter_batches`."""
+    if not errors:
         return batch
-    for error in bad:
-        if on_bad_gop == STOP or len(bad) == len(errors) or not isinstance(error, StoreError):
-            raise error
-        warn(f"skipped a GOP: {error}")
-    good = np.flatnonzero([error is None for error in errors])
+    if on_bad_gop == STOP or len(errors) == len(batch.labels):
+        raise errors[min(errors)]
+    for place in sorted(errors):
+        warn(f"skipped a GOP: {errors[place]}")
+    good = np.setdiff1d(np.arange(len(batch.labels)), list(errors))
     rows = torch.from_numpy(good)
     planes = {name: plane[rows] for name, plane in batch.planes.items()}
-    return Batch(planes, batch.labels[rows], batch.draws[good], len(bad))
+    return Batch(planes, batch.labels[rows], batch.draws[good], len(errors))
