@@ -95,6 +95,7 @@ def test_nothing_but_the_export_is_left_in_its_folder(exported: tuple[str, Path]
     assert sorted(path.name for path in out.parent.iterdir()) == files[kind]
 
 
+@pytest.mark.slow
 def test_an_export_runs_without_this_package_as_documented(
     exported: tuple[str, Path], teacher_run: Path, real_clips_of_store: torch.Tensor, tmp_path: Path
 ) -> None:
