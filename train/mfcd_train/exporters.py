@@ -91,8 +91,8 @@ def _write_openvino(program: ExportedProgram, facts: str, path: Path) -> None:
     model.inputs[0].set_names({INPUT})
     model.outputs[0].set_names({OUTPUT})
     model.set_rt_info(facts, [KEY])
-    (example, *_), _ = program.example_inputs or ((), {})
-    model.reshape([-1, *example.shape[1:]])
+    clips: Any = program.example_inputs
+    model.reshape([-1, *clips[0][0].shape[1:]])
     openvino.save_model(model, path, compress_to_fp16=False)
 
 

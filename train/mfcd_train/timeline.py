@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 NUM_CLASSES = 5
 WIDTH_INCHES, ROW_INCHES, PANEL_INCHES, DPI = 11.0, 0.28, 1.1, 110
-MAX_NAME = 60
+MAX_LABEL, MAX_NAME = 30, 100
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,11 @@ def write_timeline(path: Path, timelines: Sequence[Timeline], labels: Sequence[s
     for panel, timeline in zip(panels, timelines, strict=True):
         image = _draw(panel, timeline, labels)
     figure.colorbar(image, ax=list(panels), label="score", fraction=0.03)
-    with replacing(path) as part:
+    for panel in panels:
+        for label in panel.get_yticklabels():
+            label.set_parse_math(False)
+    with replacing(path) as part, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # drawn as boxes
         figure.savefig(part, format="png", dpi=DPI, metadata={"Software": None})
 
 
@@ -61,15 +66,13 @@ def _draw(panel: Axes, timeline: Timeline, labels: Sequence[str]) -> AxesImage:
         vmax=1,
         aspect="auto",
         cmap="Blues",
-        interpolation="nearest",
     )
-    panel.set_yticks(range(len(rows)), [_plain(labels[row]) for row in rows])
-    panel.set_title(_plain(timeline.name), loc="left", fontsize=9)
+    panel.set_yticks(range(len(rows)), [_plain(labels[row])[:MAX_LABEL] for row in rows])
+    panel.set_title(_plain(timeline.name)[-MAX_NAME:], loc="left", fontsize=9, parse_math=False)
     panel.set_xlabel("seconds")
     return image
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib takes as it is: no formulas, no characters that cannot be drawn, not too long."""
-    printable = "".join(c if c.isprintable() else "?" for c in text.replace("$", r"\$"))
-    return printable if len(printable) <= MAX_NAME else f"...{printable[-MAX_NAME:]}"
+    """On one line, whatever it holds."""
+    return "".join(character if character.isprintable() else "?" for character in text)
