@@ -73,7 +73,7 @@ def test_an_export_computes_the_logits_of_the_network_for_any_number_of_clips(
 ) -> None:
     kind, out = exported
     network = read_network(open_run(teacher_run))
-    run, _ = EXPORT_FORMATS[kind].load(out)
+    run, _ = EXPORT_FORMATS[kind].load(out, 1)
     for num_clips in (1, 2, 5):
         clips = real_clips_of_store[:num_clips].contiguous()
         assert run(clips.numpy()) == pytest.approx(network(clips).numpy(), abs=1e-4)
@@ -81,7 +81,7 @@ def test_an_export_computes_the_logits_of_the_network_for_any_number_of_clips(
 
 def test_metadata_says_what_the_network_is_fed(exported: tuple[str, Path]) -> None:
     kind, out = exported
-    _, stored = EXPORT_FORMATS[kind].load(out)
+    _, stored = EXPORT_FORMATS[kind].load(out, 1)
     facts = json.loads(stored)
     assert facts["labels"] == ["down", "right"]
     assert facts["input"]["shape"] == ["batch", 3, 12, 28, 28]
@@ -134,8 +134,8 @@ def test_a_file_that_computes_something_else_is_never_in_place(
     out.write_text("an older export")
     good = EXPORT_FORMATS["pt2"]
 
-    def load(path: Path) -> Any:  # noqa: ANN401
-        run, facts = good.load(path)
+    def load(path: Path, num_threads: int) -> Any:  # noqa: ANN401
+        run, facts = good.load(path, num_threads)
         return (lambda clips: run(clips) + 0.1), facts
 
     monkeypatch.setitem(exporters.EXPORT_FORMATS, "pt2", replace(good, load=load))
@@ -152,7 +152,7 @@ def test_missing_packages_say_what_to_install(
     monkeypatch.setattr(exporters, "find_spec", lambda name: None if name == "onnx" else object())
     done = run_command(main, teacher_run, "--format", "onnx", "--out", tmp_path / "network.onnx")
     assert done.status == 2
-    assert done.err == "error: .onnx files need onnx: pip install 'mfcd[export]'\n"
+    assert done.err == "error: --format onnx needs onnx: pip install 'mfcd[export]'\n"
 
 
 @pytest.mark.parametrize("kind", list(EXPORT_FORMATS))

@@ -22,7 +22,7 @@ from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.store import Store
 from mfcd_train.build import build_model
 from mfcd_train.checkpoint import load_checkpoint, load_weights
-from mfcd_train.exporters import EXPORT_FORMATS, INPUT, OUTPUT, dump_facts, trace_network
+from mfcd_train.exporters import EXPORT_FORMATS, INPUT, OUTPUT, trace_network
 from mfcd_train.predictor import iter_clips
 from mfcd_train.runlog import open_run
 
@@ -65,7 +65,8 @@ def cli(run: Path, *, kind: str, out: Path, store: Path | None, as_json: bool) -
     normalisation and clip format are in its metadata.
     """
     export_format = EXPORT_FORMATS[kind]
-    export_format.require_packages()
+    if export_format.missing:
+        raise UsageError(f"--format {kind} needs {', '.join(export_format.missing)}: pip install 'mfcd[export]'")
     if out.suffix != export_format.extension:
         raise UsageError(f"--out {out}: expected a name that ends in {export_format.extension} for --format {kind}")
     log = open_run(run)
@@ -148,7 +149,7 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".mfcd-export-", dir=out.parent) as folder:
         part = Path(folder) / out.name
-        export_format.write(program, dump_facts(facts), part)
+        export_format.write(program, json.dumps(facts), part)
         check = check_export(network, facts, export_format, part, clips)
         out.unlink(missing_ok=True)  # first: it must not stand beside a companion of another network
         for path in export_format.files(part):
@@ -160,7 +161,7 @@ def check_export(
     network: MFNet3D, facts: dict[str, Any], export_format: ExportFormat, path: Path, clips: torch.Tensor
 ) -> Check:
     """Run a written file on all clips at once and on one alone. Raises ExportError where it is not the network."""
-    run, stored = export_format.load(path)
+    run, stored = export_format.load(path, 0)
     if json.loads(stored) != facts:
         raise ExportError(f"{path.name} has other metadata than it was given: update the packages of mfcd[export]")
     with torch.no_grad():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import warnings
@@ -13,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mfcd_core.errors import UsageError
+from mfcd_core.errors import MfcdError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -29,7 +28,7 @@ INPUT, OUTPUT = "clips", "logits"
 KEY = "mfcd"
 """Under which every format holds the facts of the network, as JSON."""
 EXTRA_FILE = f"{KEY}.json"  # torch.export names files instead
-SINGLE_PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}  # OpenVINO takes bfloat16 where the CPU has it
+SINGLE_PRECISION: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}  # OpenVINO takes bfloat16 where the CPU has it
 
 
 def trace_network(network: nn.Module, clips: torch.Tensor) -> ExportedProgram:
@@ -63,15 +62,17 @@ def _write_onnx(program: ExportedProgram, facts: str, path: Path) -> None:
             verbose=False,
         )
     if onnx is None:
-        raise UsageError("torch wrote no ONNX: update torch and onnxscript")
+        raise MfcdError("torch wrote no ONNX: update torch and onnxscript")
     onnx.model.metadata_props[KEY] = facts
     onnx.save(path, external_data=False)
 
 
-def _load_onnx(path: Path) -> tuple[Run, str]:
+def _load_onnx(path: Path, num_threads: int) -> tuple[Run, str]:
     import onnxruntime  # noqa: PLC0415 - of mfcd[export]
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     facts: str = session.get_modelmeta().custom_metadata_map[KEY]
     return lambda clips: session.run([OUTPUT], {INPUT: clips})[0], facts
 
@@ -96,10 +97,10 @@ def _write_openvino(program: ExportedProgram, facts: str, path: Path) -> None:
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
-def _load_openvino(path: Path) -> tuple[Run, str]:
+def _load_openvino(path: Path, num_threads: int) -> tuple[Run, str]:
     core = _openvino().Core()
     model = core.read_model(path)
-    compiled = core.compile_model(model, "CPU", SINGLE_PRECISION)
+    compiled = core.compile_model(model, "CPU", SINGLE_PRECISION | {"INFERENCE_NUM_THREADS": num_threads})
     return lambda clips: compiled({INPUT: clips})[OUTPUT], model.get_rt_info([KEY]).astype(str)
 
 
@@ -108,10 +109,13 @@ def _write_pt2(program: ExportedProgram, facts: str, path: Path) -> None:
         torch.export.save(program, path, extra_files={EXTRA_FILE: facts})
 
 
-def _load_pt2(path: Path) -> tuple[Run, str]:
+def _load_pt2(path: Path, num_threads: int) -> tuple[Run, str]:
     extra: dict[str, Any] = {EXTRA_FILE: ""}
     with _hushed():
         network = torch.export.load(path, extra_files=extra).module()
+
+    if num_threads:
+        torch.set_num_threads(num_threads)
 
     def run(clips: NDArray[Any]) -> NDArray[Any]:
         with torch.no_grad():
@@ -123,19 +127,22 @@ def _load_pt2(path: Path) -> tuple[Run, str]:
 
 @dataclass(frozen=True)
 class ExportFormat:
-    """One kind of file: its extension, those of files beside it, and the packages that write and run it."""
+    """One kind of file: its extension, those of files beside it, and the packages that write and run it.
+
+    write: of a graph and its facts as JSON. load: by path and number of threads on a CPU (0: as the runtime likes), to
+    what gives logits (N, classes) of clips (N, C, T, H, W), float32 both, and the facts.
+    """
 
     extension: str
     companions: tuple[str, ...]
     packages: tuple[str, ...]
     write: Callable[[ExportedProgram, str, Path], None]
-    load: Callable[[Path], tuple[Run, str]]
+    load: Callable[[Path, int], tuple[Run, str]]
 
-    def require_packages(self) -> None:
-        """Raise UsageError where one is not installed."""
-        missing = [name for name in self.packages if find_spec(name) is None]
-        if missing:
-            raise UsageError(f"{self.extension} files need {', '.join(missing)}: pip install 'mfcd[export]'")
+    @property
+    def missing(self) -> list[str]:
+        """Packages that are not installed."""
+        return [name for name in self.packages if find_spec(name) is None]
 
     def files(self, path: Path) -> list[Path]:
         """All files of an export to `path`, that one last: without it the others are nothing."""
@@ -147,8 +154,3 @@ EXPORT_FORMATS = {
     "openvino": ExportFormat(".xml", (".bin",), ("openvino",), _write_openvino, _load_openvino),
     "pt2": ExportFormat(".pt2", (), (), _write_pt2, _load_pt2),
 }
-
-
-def dump_facts(facts: Mapping[str, Any]) -> str:
-    """Facts as every format holds them: ASCII alone, since not every one keeps more."""
-    return json.dumps(facts)
