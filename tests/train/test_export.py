@@ -122,9 +122,11 @@ def test_an_export_runs_without_this_package_as_documented(
 
 
 def test_without_a_store_the_check_is_on_random_planes(student_run: Path, tmp_path: Path) -> None:
-    done = export(student_run, "pt2", tmp_path / "network.pt2")
+    out = tmp_path / "network.pt2"
+    done = export(student_run, "pt2", out)
     assert done.status == 0, done.err
     assert "3 clips of random planes" in done.err
+    assert torch.export.load(out).example_inputs is None  # the clips are not in it
 
 
 def test_a_file_that_computes_something_else_is_never_in_place(

@@ -105,6 +105,7 @@ def _load_openvino(path: Path, num_threads: int) -> tuple[Run, str]:
 
 
 def _write_pt2(program: ExportedProgram, facts: str, path: Path) -> None:
+    program.example_inputs = None  # clips of somebody's videos
     with _hushed():
         torch.export.save(program, path, extra_files={EXTRA_FILE: facts})
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mfcd_prep.video_gops import VideoGops
 
 MAX_PANELS = 40
+ROUNDING = 1e-6
 VIDEO_FAULTS = (VideoError, DeadlineError, KilledError)
 
 
@@ -141,7 +142,8 @@ def _one_video(advance: Advance) -> Iterator[Callable[[float], None]]:
     try:
         yield take
     finally:
-        advance(left)
+        if left > ROUNDING:
+            advance(left)
 
 
 def predict(
