@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import statistics
 import subprocess
@@ -23,6 +22,7 @@ from mfcd_core.console import main_of, print_json, progress, show
 from mfcd_core.errors import MfcdError
 
 if TYPE_CHECKING:
+    import resource
     from collections.abc import Callable, Collection, Mapping, Sequence
 
 ENTRY_POINTS = "mfcd.bench"
@@ -129,10 +129,10 @@ def run_process(
 
 
 def run_here(work: Callable[[], object]) -> Run:
-    """Run `work` in this process, all its threads counted, and the children that it waits for."""
-    start, cpu_start = time.perf_counter(), _own_cpu_seconds()
+    """Run `work` in this process, all its threads counted."""
+    start, cpu_start = time.perf_counter(), time.process_time()
     work()
-    return Run(time.perf_counter() - start, _own_cpu_seconds() - cpu_start)
+    return Run(time.perf_counter() - start, time.process_time() - cpu_start)
 
 
 def interleave(contenders: Mapping[str, Callable[[], Run]], repeats: int) -> dict[str, tuple[Run, ...]]:
@@ -218,10 +218,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _cpu_seconds(usage: resource.struct_rusage) -> float:
     return usage.ru_utime + usage.ru_stime
-
-
-def _own_cpu_seconds() -> float:
-    return time.process_time() + _cpu_seconds(resource.getrusage(resource.RUSAGE_CHILDREN))
 
 
 def _last_line(log: IO[bytes]) -> str:

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from contextlib import contextmanager
+from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 STDERR = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+HUSHED = Event()
 LOG_EVERY_SECONDS = 10.0
 INTERRUPTED = "interrupted: nothing recorded is lost, the same command goes on from here"
 
@@ -38,14 +40,24 @@ class Advance(Protocol):
         """Add `amount` to the progress and show `note` beside it."""
 
 
+def hush() -> None:
+    """Let this process print warnings and errors alone: for all but the first of those that work together."""
+    HUSHED.set()
+
+
 def say(message: str) -> None:
     """Print one line for a person, on stderr."""
-    STDERR.print(message, markup=False)
+    if not HUSHED.is_set():
+        _print(message)
 
 
 def warn(message: str) -> None:
     """Print one warning line, on stderr."""
-    say(f"warning: {message}")
+    _print(f"warning: {message}")
+
+
+def _print(message: str) -> None:
+    STDERR.print(message, markup=False)
 
 
 def show(drawing: RenderableType) -> None:
@@ -76,7 +88,7 @@ def main_of(command: click.Command, interrupted: str = INTERRUPTED) -> Callable[
             error.show()
             status = 2
         except (MfcdError, OSError) as error:
-            say(f"error: {error}")
+            _print(f"error: {error}")
             if "--json" in sys.argv:
                 print_json({"error": str(error), "exit_status": 2})
             status = 2

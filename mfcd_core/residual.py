@@ -34,29 +34,27 @@ def residual_plane(
     look_up = np.empty(row_size // num_channels, np.int32)
     warped = np.empty(row_size, np.uint8)
     for y in range(height):  # three loops a row, so that all but the gather are vectorised
-        _look_up_row(sources, y, shift, row_size, num_channels, look_up)
+        _look_up_row(sources, y, shift, look_up)
         for sheet in range(num_sheets):
             _gather_row(levels[sheet], look_up, num_channels, warped)
             quantize_row(current[sheet][y], warped, step, residual[sheet, y])
 
 
 @inlined
-def _look_up_row(
-    sources: NDArray[np.int16], y: int, shift: int, row_size: int, num_channels: int, look_up: NDArray[np.int32]
-) -> None:
-    """Where in the flat sheet each sample of row `y` comes from."""
-    row = np.uint64(y << shift)  # unsigned: no test for negative indices
-    half, to_sample = np.int32(2), np.int32(2 + shift)
-    rows_to, columns_to = np.int32(row_size), np.int32(num_channels)
-    if shift == 0:  # apart, because only loops of a known stride are vectorised
+def _look_up_row(sources: NDArray[np.int16], y: int, shift: int, look_up: NDArray[np.int32]) -> None:
+    """Which pixel of the flat plane each one of row `y` comes from."""
+    rows, columns = sources[0, y << shift], sources[1, y << shift]
+    half, to_luma, to_chroma, width = np.int16(2), np.int16(2), np.int16(3), np.int32(look_up.size)
+    if shift == 0:  # apart, because only loops of a known stride are vectorised, and in 16 bits as far as they can be
         for x in range(np.uint64(look_up.size)):
-            source_y, source_x = np.int32(sources[0, row, x]) + half, np.int32(sources[1, row, x]) + half
-            look_up[x] = (source_y >> to_sample) * rows_to + (source_x >> to_sample) * columns_to
+            source_y = np.int16(np.int16(rows[x] + half) >> to_luma)
+            source_x = np.int16(np.int16(columns[x] + half) >> to_luma)
+            look_up[x] = np.int32(source_y) * width + np.int32(source_x)
     else:
         for x in range(np.uint64(look_up.size)):
-            left = x * np.uint64(2)
-            source_y, source_x = np.int32(sources[0, row, left]) + half, np.int32(sources[1, row, left]) + half
-            look_up[x] = (source_y >> to_sample) * rows_to + (source_x >> to_sample) * columns_to
+            source_y = np.int16(np.int16(rows[2 * x] + half) >> to_chroma)
+            source_x = np.int16(np.int16(columns[2 * x] + half) >> to_chroma)
+            look_up[x] = np.int32(source_y) * width + np.int32(source_x)
 
 
 @inlined
@@ -70,18 +68,32 @@ def _gather_row(
         target = np.uint64(0)
         for x in range(np.uint64(look_up.size)):
             for channel in range(np.uint64(num_channels)):
-                warped[target + channel] = levels[np.uint64(look_up[x]) + channel]
+                warped[target + channel] = levels[np.uint64(look_up[x]) * np.uint64(num_channels) + channel]
             target += np.uint64(num_channels)
 
 
 @inlined
 def quantize_row(current: NDArray[np.uint8], warped: NDArray[np.uint8], step: int, residual: NDArray[Any]) -> None:
-    """One row: the difference d divided by `step`, nearest, ties toward zero.
+    """One row: the difference d divided by `step` (1, 2 or 4), nearest, ties toward zero."""
+    if step == 1:  # apart, because loops are vectorised well where shifts are known when they are compiled
+        _quantize_row(current, warped, 0, 0, 0, residual)
+    elif step == 2:
+        _quantize_row(current, warped, 0, 1, 1, residual)
+    else:
+        _quantize_row(current, warped, 1, 1, 2, residual)
 
-    floor((d + step / 2 - 1 + [d < 0]) / step) in 16 bits: steps 1, 2, 4 are shifts by 0, 1, 2.
-    """
-    bias, more_below_zero, to_step = np.int16((step - 1) // 2), np.int16(step > 1), np.int16(step >> 1)
+
+@inlined
+def _quantize_row(
+    current: NDArray[np.uint8],
+    warped: NDArray[np.uint8],
+    bias: int,
+    below_zero: int,
+    shift: int,
+    residual: NDArray[Any],
+) -> None:
+    """floor((d + bias + below_zero * [d < 0]) / 2^shift) in 16 bits, where bias = step / 2 - 1."""
     for i in range(np.uint64(warped.size)):
         difference = np.int16(np.int16(current[i]) - np.int16(warped[i]))
-        extra = np.int16(np.int16(difference < np.int16(0)) & more_below_zero)
-        residual[i] = np.int16(np.int16(difference + bias) + extra) >> to_step
+        extra = np.int16(np.int16(difference < np.int16(0)) & np.int16(below_zero))
+        residual[i] = np.int16(np.int16(difference + np.int16(bias)) + extra) >> np.int16(shift)

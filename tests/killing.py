@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,3 +61,12 @@ def kill_often(
             driver.kill()
         driver.wait()
         assert num_recorded() < num_tasks, "it ended before enough kills: more tasks are needed"
+
+
+def train_quietly(*arguments: str) -> None:
+    """Train in this process as the command does; multiprocessing begins it here, where little is imported."""
+    from mfcd_train.train import main  # noqa: PLC0415
+
+    with Path(os.devnull).open("w") as sys.stderr:
+        sys.argv = ["mfcd-train", *arguments]
+        main()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import imageio_ffmpeg
 import numpy as np
 
+from mfcd_core.gop import signed_motion
 from mfcd_core.store.index import (
     GOPS,
     NO_LABEL,
@@ -125,7 +126,11 @@ def trace_file(path: Path, settings: StoreSettings) -> list[StoredGop]:
     """Every GOP of an encoded file, as extract would store it."""
     tracer = GopTracer(settings)
     gops = iter_gops(path, settings, tracer)
-    return [StoredGop({name: a.copy() for name, a in tracer.arrays.items()}, real) for real in gops]
+    stored = []
+    for real_frames in gops:
+        arrays = {name: array.copy() for name, array in tracer.arrays.items()}
+        stored.append(StoredGop({**arrays, "motion": signed_motion(arrays["motion"])}, real_frames))
+    return stored
 
 
 def random_gop(settings: StoreSettings, rng: np.random.Generator, real_frames: int | None = None) -> StoredGop:
@@ -188,7 +193,9 @@ def write_places(folder: Path, settings: StoreSettings, shards: Iterable[ShardEn
     places = []
     for number, entry in enumerate(shards):
         gops = read_shard_file(folder / entry.name).gops
-        rows = np.zeros(len(gops), gop_place_dtype(len(settings.stored_arrays())))
-        rows["shard"], rows["offset"], rows["sizes"] = number, gops["offset"], gops["sizes"]
+        rows = np.zeros(len(gops), gop_place_dtype(settings))
+        rows["shard"] = number
+        for column in rows.dtype.names[1:]:
+            rows[column] = gops[column]
         places.append(rows)
     np.save(folder / GOPS, np.concatenate(places))

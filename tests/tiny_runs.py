@@ -32,7 +32,7 @@ TEACHER: dict[str, dict[str, Any]] = {
     "data": {"clip_format": "rgb", "frame_size": SIDE_PX, "crop_size": 28, "batch_size": 2},
     "model": {"width": 0.25, "depth": [1, 1, 1, 1]},
     "optim": {"learning_rate": 0.05, "epochs": 4, "schedule": "cosine"},
-    "run": {"num_threads": 1},
+    "run": {"num_threads": 1, "tensorboard": False, "report": False},
 }
 STUDENT: dict[str, dict[str, Any]] = {
     **TEACHER,

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
 import zstandard
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 MAX_OPEN_FILES = 128
 TRANSIENT = frozenset({errno.EIO, errno.ESTALE, errno.EINTR, errno.EAGAIN, errno.ETIMEDOUT})
 WAIT_SECONDS = (0.05, 0.2, 0.8, 3.2)  # before each further try
+
+
+class Copies(Protocol):
+    """Knows of whole copies of shards that are nearer than the store; safe under threads and fork, picklable."""
+
+    def find(self, name: str) -> Path | None:
+        """Absolute path of the copy of a shard, asked before every read; None where there is none yet."""
+
+    def give_up(self, name: str, error: Exception) -> bool:
+        """Have done with the copy of a shard that could not be read; False where there was none."""
 
 
 class _OpenFile:
@@ -36,18 +46,20 @@ class _OpenFile:
 class ShardFiles:
     """Shards of one folder, the last used ones open, read-only and without locks; begun anew after a fork.
 
-    A file that is replaced by a rename goes on being read as it was, for as long as it stays open.
+    A file that is replaced by a rename goes on being read as it was, for as long as it stays open. Where `copies` has
+    a copy of a shard, that is read from then on.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, copies: Copies | None = None) -> None:
         self._folder = folder
+        self._copies = copies
         self.begin()
         _ALL.add(self)
 
     def begin(self) -> None:
         """Start with nothing: of a forked child's memory, another thread may have been halfway through."""
         self._lock = threading.Lock()
-        self._files: OrderedDict[str, _OpenFile] = OrderedDict()
+        self._files: OrderedDict[Path | str, _OpenFile] = OrderedDict()
         self._local = _ThreadState()
 
     def read(self, name: str, offset: int, num_bytes: int) -> memoryview:
@@ -59,13 +71,13 @@ class ShardFiles:
         buffer = self._local.room(num_bytes)
         for wait_seconds in (*WAIT_SECONDS, None):
             try:
-                file = self._open(name)  # held until it is read: another thread may push it out
+                file = self._open(self._place(name))  # held until it is read: another thread may push it out
                 return _fill(file.descriptor, buffer, offset)
             except OSError as error:
                 if wait_seconds is None or error.errno not in TRANSIENT:
                     raise
                 if error.errno == errno.ESTALE:
-                    self._forget(name)
+                    self._forget(self._place(name))
                 time.sleep(wait_seconds)
         raise AssertionError("the last try returns or raises")
 
@@ -73,24 +85,31 @@ class ShardFiles:
         """Have the system fetch these bytes in the background, where it can; what fails here fails in `read`."""
         if hasattr(os, "posix_fadvise"):
             with suppress(OSError):
-                os.posix_fadvise(self._open(name).descriptor, offset, num_bytes, os.POSIX_FADV_WILLNEED)
+                os.posix_fadvise(self._open(self._place(name)).descriptor, offset, num_bytes, os.POSIX_FADV_WILLNEED)
 
     def decompressor(self) -> zstandard.ZstdDecompressor:
         """The zstd context of this thread."""
         return self._local.decompressor
 
-    def _open(self, name: str) -> _OpenFile:
+    def locate(self, name: str) -> Path:
+        """Path at which a shard is read now."""
+        return self._folder / self._place(name)
+
+    def _place(self, name: str) -> Path | str:
+        return (self._copies and self._copies.find(name)) or name
+
+    def _open(self, place: Path | str) -> _OpenFile:
         with self._lock:
-            if name not in self._files:
-                self._files[name] = _OpenFile(self._folder / name)
+            if place not in self._files:
+                self._files[place] = _OpenFile(self._folder / place)
                 if len(self._files) > MAX_OPEN_FILES:
                     self._files.popitem(last=False)
-            self._files.move_to_end(name)
-            return self._files[name]
+            self._files.move_to_end(place)
+            return self._files[place]
 
-    def _forget(self, name: str) -> None:
+    def _forget(self, place: Path | str) -> None:
         with self._lock:
-            self._files.pop(name, None)
+            self._files.pop(place, None)
 
 
 class _ThreadState(threading.local):

@@ -26,9 +26,14 @@ NO_LABEL = -1
 NO_ROLE = -1
 
 
-def gop_place_dtype(num_arrays: int) -> np.dtype[Any]:
-    """Rows of gops.npy: shard number, offset in bytes of the GOP's first chunk, sizes in bytes of its chunks."""
-    return np.dtype([("shard", "<u4"), ("offset", "<u8"), ("sizes", "<u4", (num_arrays,))])
+def gop_place_dtype(settings: StoreSettings) -> np.dtype[Any]:
+    """Rows of gops.npy: shard number, offset in bytes of the GOP's first chunk, sizes in bytes of its chunks.
+
+    Where chunks say nothing of damage, xxh3_64 of each one's bytes too.
+    """
+    num_arrays = len(settings.stored_arrays())
+    columns = [("shard", "<u4"), ("offset", "<u8"), ("sizes", "<u4", (num_arrays,))]
+    return np.dtype(columns if settings.has_own_checksums else [*columns, ("checksums", "<u8", (num_arrays,))])
 
 
 @dataclass(frozen=True)

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import sys
+import tempfile
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import h5py
 import hdf5plugin
 import numpy as np
 
 from mfcd_core.errors import StoreError
+from mfcd_core.store.compression import ZSTD
 from mfcd_core.store.settings import FORMAT, FORMAT_VERSION, StoreSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
 LIBVER = ("v110", "v110")
 ZSTD_FILTER = 32015
+MEND = "run mfcd-prep repair STORE ENCODED"
 BYTES_OF_TREE = 1 << 16  # headers of the tree, and per GOP its row in each chunk index: one block, so that chunks touch
 BYTES_OF_TREE_PER_GOP = 256
 
@@ -77,14 +84,15 @@ def write_shard_file(
 ) -> None:
     """Write a whole shard: `chunks` in the order of `gops` and, within a GOP, of the settings' stored arrays.
 
-    Fills `gops["offset"]`. Raises StoreError if HDF5 does not lay the chunks of a GOP side by side.
+    Fills `gops["offset"]`. Raises StoreError if HDF5 does not lay the chunks of a GOP side by side, OSError where the
+    system takes no more bytes.
     """
     tree_bytes = BYTES_OF_TREE + BYTES_OF_TREE_PER_GOP * len(gops)
-    with h5py.File(path, "w", libver=LIBVER, meta_block_size=tree_bytes) as file:
+    with _new_file(path, tree_bytes) as file:
         file.attrs["format"] = np.bytes_(FORMAT)
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["settings"] = np.bytes_(json.dumps(settings.to_dict(), sort_keys=True))
-        arrays = [_create_array(file, array, settings.level, len(gops)) for array in settings.stored_arrays()]
+        arrays = [_create_array(file, array, settings.compression, len(gops)) for array in settings.stored_arrays()]
         stream = iter(chunks)
         for row in range(len(gops)):
             for array in arrays:
@@ -96,14 +104,46 @@ def write_shard_file(
         file.create_dataset("gops", data=gops, track_times=False)
 
 
-def _create_array(file: h5py.File, array: Any, level: int, num_gops: int) -> Any:  # noqa: ANN401 - h5py has no types
+@contextmanager
+def _new_file(path: Path, meta_block_bytes: int) -> Iterator[h5py.File]:
+    """A new HDF5 file, closed at the end. Raises OSError where the system takes no more bytes.
+
+    HDF5 cannot give a file up: as it closes it, it writes what is left, fails again, and may crash. So what is left
+    goes into memory then.
+    """
+    file = h5py.File(path, "w", libver=LIBVER, meta_block_size=meta_block_bytes)
+    try:
+        yield file
+        file.flush()
+    except (OSError, RuntimeError) as error:
+        with _file_elsewhere() as left:
+            os.dup2(left.fileno(), file.id.get_vfd_handle())
+            with suppress(OSError, RuntimeError):
+                file.close()
+        raise _as_os_error(error) from None
+    finally:
+        file.close()
+
+
+def _file_elsewhere() -> IO[bytes]:
+    """In memory, where the system has such files."""
+    return os.fdopen(os.memfd_create("left"), "r+b") if sys.platform == "linux" else tempfile.TemporaryFile()
+
+
+def _as_os_error(error: OSError | RuntimeError) -> OSError | RuntimeError:
+    """HDF5 says an error of the system in its text, whatever it raises."""
+    number = re.search(r"errno = (\d+)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else error
+
+
+def _create_array(file: h5py.File, array: Any, compression: str, num_gops: int) -> Any:  # noqa: ANN401 - no types
     found = file.create_dataset(
         array.name,
         shape=(num_gops, *array.chunk_shape),
         chunks=(1, *array.chunk_shape),
         dtype=array.chunk_dtype,
         track_times=False,
-        **hdf5plugin.Zstd(clevel=max(level, 1)),
+        **(hdf5plugin.Zstd() if compression == ZSTD else {}),
     )
     found.attrs["axes"] = np.bytes_(" ".join(("gop", *array.chunk_axes)))
     found.attrs["difference"] = np.bytes_(" ".join(array.difference))
@@ -128,10 +168,10 @@ def require_adjacent(path: Path, places: NDArray[np.int64]) -> None:
     """Raise StoreError unless every chunk is there and the chunks of each GOP touch: one read fetches a GOP."""
     missing = np.flatnonzero((places < 0).any((1, 2)))
     if len(missing):
-        raise StoreError(f"{path.name}: GOP row {missing[0]} has a chunk that was never written; extract again")
+        raise StoreError(f"{path.name}: GOP row {missing[0]} has a chunk that was never written; {MEND}")
     apart = np.flatnonzero((places[:, :-1].sum(2) != places[:, 1:, 0]).any(1))
     if len(apart):
-        raise StoreError(f"{path.name}: chunks of GOP row {apart[0]} do not touch; extract again")
+        raise StoreError(f"{path.name}: chunks of GOP row {apart[0]} do not touch; {MEND}")
 
 
 def read_shard_file(path: Path) -> Shard:
@@ -139,17 +179,15 @@ def read_shard_file(path: Path) -> Shard:
     try:
         with h5py.File(path, "r", locking=False) as file:
             settings = _read_settings(path, file)
-            arrays = [_open_array(path, file, array) for array in settings.stored_arrays()]
+            arrays = [_open_array(path, file, array, settings.compression) for array in settings.stored_arrays()]
             videos, gops = _read_table(path, file, "videos"), _read_table(path, file, "gops")
             if gops.dtype != gop_dtype(len(arrays)) or videos.dtype != video_dtype(videos.dtype["id"].itemsize):
-                raise StoreError(f"{path.name}: tables of {videos.dtype} and {gops.dtype}; extract again")
+                raise StoreError(f"{path.name}: tables of {videos.dtype} and {gops.dtype}; {MEND}")
             if any(len(array) != len(gops) for array in arrays):
-                raise StoreError(f"{path.name}: data sets of different length; extract again")
+                raise StoreError(f"{path.name}: data sets of different length; {MEND}")
             return Shard(settings, videos, gops, _chunk_places(arrays, len(gops)))
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise StoreError(
-            f"{path.name}: not a readable shard ({error}); delete it and run mfcd-prep extract again"
-        ) from None
+        raise StoreError(f"{path.name}: not a readable shard ({error}); {MEND}") from None
 
 
 def _read_settings(path: Path, file: h5py.File) -> StoreSettings:
@@ -183,21 +221,23 @@ def _open_plain(path: Path, file: h5py.File, name: str) -> Any:  # noqa: ANN401
         if not isinstance(group.get(part, getlink=True), h5py.HardLink):
             raise StoreError(f"{path.name}: /{name} is missing or a link; expected a data set of the file itself")
         group = group[part]
-    if not isinstance(group, h5py.Dataset) or group.is_virtual or group.external:
+    if not isinstance(group, h5py.Dataset):
+        raise StoreError(f"{path.name}: /{name} is a group, expected a data set; {MEND}")
+    if group.is_virtual or group.external:
         raise StoreError(f"{path.name}: /{name} is kept outside the file; expected it inside")
     return group
 
 
-def _open_array(path: Path, file: h5py.File, array: Any) -> Any:  # noqa: ANN401
+def _open_array(path: Path, file: h5py.File, array: Any, compression: str) -> Any:  # noqa: ANN401
     found = _open_plain(path, file, array.name)
-    filters = found.id.get_create_plist()
-    plain_zstd = filters.get_nfilters() == 1 and filters.get_filter(0)[0] == ZSTD_FILTER
+    plist = found.id.get_create_plist()
+    filters = [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
     if (
         found.shape[1:] != array.chunk_shape
         or found.dtype != array.chunk_dtype
         or found.chunks != (1, *array.chunk_shape)
     ):
-        raise StoreError(f"{path.name}: /{array.name} is {found.dtype} {found.shape}, expected {array}; extract again")
-    if not plain_zstd:
-        raise StoreError(f"{path.name}: /{array.name} has other filters than zstd; refused")
+        raise StoreError(f"{path.name}: /{array.name} is {found.dtype} {found.shape}, expected {array}; {MEND}")
+    if filters != ([ZSTD_FILTER] if compression == ZSTD else []):
+        raise StoreError(f"{path.name}: /{array.name} has other filters than {compression}; refused")
     return found

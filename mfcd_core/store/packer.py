@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,50 +21,89 @@ class Packer:
 
     def __init__(self, array: StoredArray) -> None:
         self._array = array
-        self._here, self._there = (np.empty(array.shape, array.read_dtype) for _ in range(2))
+        self._before, self._num_rows = prod(array.shape[: array.row_axis]), array.shape[array.row_axis]
+        within = [axis for axis in array.difference if axis != "frame"] if array.digits else []
+        self._within = [(array.axes.index(axis), np.empty(array.shape, array.read_dtype)) for axis in within]
+        self._a_frame = prod(array.shape[1 : array.row_axis]) if "frame" in array.difference else 0
+        self._folded = np.empty((QUAD, prod(array.shape[array.row_axis + 1 :])), f"u{array.read_dtype.itemsize}")
+        self._signed = np.empty(self._folded.size, f"i{array.read_dtype.itemsize}")
         self._chunk = np.empty(array.chunk_shape, array.chunk_dtype)
 
     def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
         """The chunk of one GOP from its plain values, C-contiguous; it lasts until the next call."""
-        array = self._array
-        np.copyto(self._here, values, casting="unsafe")  # modulo
-        for axis in array.difference:
-            self._subtract_before(array.axes.index(axis))
+        array, chunk, planes = self._array, self._chunk, (self._before, self._num_rows, -1)
+        values = np.ascontiguousarray(values)
         if array.digits:
-            num_rows, before = array.shape[array.row_axis], int(np.prod(array.shape[: array.row_axis]))
-            folded = self._here.view(f"<i{self._here.itemsize}").reshape(before, num_rows, -1)
-            num_digits, num_quads = array.chunk_shape[0], -(-num_rows // QUAD)
-            _split_digits(folded, self._chunk.reshape(num_digits, before, num_quads, -1))
+            values = self._subtract_within(values).view(self._signed.dtype)
+            digits = chunk.reshape(len(chunk), self._before, -1, self._folded.shape[1])
+            _split_digits(values.reshape(planes), self._a_frame, self._signed, self._folded, digits)
+        elif array.rows_first:
+            _stack_differences(values.reshape(planes), chunk.reshape(self._num_rows, self._before, -1))
         else:
-            np.copyto(self._chunk, np.moveaxis(self._here, array.row_axis, 0))
-        return self._chunk
+            np.copyto(chunk, values, casting="unsafe")  # modulo
+        return chunk
 
-    def _subtract_before(self, axis: int) -> None:
-        here, there = np.moveaxis(self._here, axis, 0), np.moveaxis(self._there, axis, 0)
-        there[0] = here[0]
-        np.subtract(here[1:], here[:-1], out=there[1:])
-        self._here, self._there = self._there, self._here
+    def _subtract_within(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Differences along the axes of one frame."""
+        for axis, out in self._within:
+            lines = (prod(values.shape[:axis]), prod(values.shape[axis:]))
+            _subtract_before(values.reshape(lines), prod(values.shape[axis + 1 :]), out.reshape(lines))
+            values = out
+        return values
 
 
 @jit
-def _split_digits(values: NDArray[Any], digits: NDArray[np.uint8]) -> None:
-    """Fold 0, -1, 1, -2 .. of (n, rows, m) to 0, 1, 2, 3 .. and write digit k of rows 4g .. to digits[k, :, g]."""
-    sign_bit = np.uint32(2 * digits.shape[0] - 1)
-    folded = np.zeros((QUAD, values.shape[2]), np.uint32)
+def _subtract_before(lines: NDArray[Any], lag: int, out: NDArray[Any]) -> None:
+    """Each value of a line minus the one `lag` places before it; the first `lag` stay."""
+    behind = np.uint64(lag)  # unsigned: no test for negative indices
+    for n in range(lines.shape[0]):
+        line, differences = lines[n], out[n]
+        for x in range(behind):
+            differences[x] = line[x]
+        for x in range(behind, np.uint64(line.size)):
+            differences[x] = line[x] - line[x - behind]
+
+
+@jit
+def _stack_differences(values: NDArray[Any], chunk: NDArray[Any]) -> None:
+    """Rows of (n, rows, m), each minus the one above it, as (rows, n, m), which may have a narrower type."""
+    for n in range(values.shape[0]):
+        for x in range(np.uint64(values.shape[2])):
+            chunk[0, n, x] = values[n, 0, x]
+    for y in range(1, values.shape[1]):
+        for n in range(values.shape[0]):
+            row, above, out = values[n, y], values[n, y - 1], chunk[y, n]
+            for x in range(np.uint64(row.size)):
+                out[x] = row[x] - above[x]
+
+
+@jit
+def _split_digits(
+    values: NDArray[Any], a_frame: int, signed: NDArray[Any], folded: NDArray[Any], digits: NDArray[np.uint8]
+) -> None:
+    """Fold 0, -1, 1, -2 .. of (n, rows, m) to 0, 1, 2, 3 .. and write digit k of rows 4g .. to digits[k, :, g].
+
+    What is folded are differences to the plane `a_frame` before, or where that is 0 the values. `signed` and `folded`
+    are memory for four rows, flat, and unsigned. Few arrays in one loop, and shifts by what is known when it is
+    compiled: only then are loops vectorised.
+    """
+    three, two, four, six = np.uint8(3), np.uint8(2), np.uint8(4), np.uint8(6)
+    four_rows = folded.reshape(-1)
     for n in range(values.shape[0]):
         for g in range(digits.shape[2]):
-            for i in range(QUAD):
-                if QUAD * g + i < values.shape[1]:
-                    for x in range(values.shape[2]):
-                        value = np.int32(values[n, QUAD * g + i, x])
-                        folded[i, x] = np.uint32((value << np.int32(1)) ^ (value >> sign_bit))
-                else:
-                    folded[i] = 0
+            rows = values[n, QUAD * g : QUAD * g + QUAD].reshape(-1)
+            if 0 < a_frame <= n:
+                before = values[n - a_frame, QUAD * g : QUAD * g + QUAD].reshape(-1)
+                for x in range(np.uint64(rows.size)):
+                    signed[x] = rows[x] - before[x]
+                rows = signed[: rows.size]
+            for x in range(np.uint64(rows.size)):
+                four_rows[x] = (rows[x] << 1) ^ -(rows[x] < 0)
+            four_rows[rows.size :] = 0
             for k in range(digits.shape[0]):
-                out, shift = digits[k, n, g], np.uint32(2 * k)
-                for x in range(values.shape[2]):
-                    byte = (folded[0, x] >> shift) & np.uint32(3)
-                    byte |= ((folded[1, x] >> shift) & np.uint32(3)) << np.uint32(2)
-                    byte |= ((folded[2, x] >> shift) & np.uint32(3)) << np.uint32(4)
-                    byte |= ((folded[3, x] >> shift) & np.uint32(3)) << np.uint32(6)
-                    out[x] = np.uint8(byte)
+                out = digits[k, n, g]
+                for x in range(np.uint64(out.size)):
+                    pair = (folded[0, x] & three) | ((folded[1, x] & three) << two)
+                    out[x] = np.uint8(pair | ((folded[2, x] & three) << four) | ((folded[3, x] & three) << six))
+                for x in range(np.uint64(four_rows.size)):
+                    four_rows[x] >>= two

@@ -21,7 +21,7 @@ class StoredArray:
     name, axes, shape, dtype: the plain values of the equations, as they are traced.
     read_dtype: `dtype`, or its low byte where that says everything (motion modulo 256).
     difference: axes along which, one after the other, a value is stored as its difference to the one before.
-    digits: whether a chunk holds digits of base 4, those of four rows in a byte; otherwise values, rows outermost.
+    digits: whether a chunk holds digits of base 4, those of four rows in a byte; otherwise it holds values.
     """
 
     name: str
@@ -43,10 +43,22 @@ class StoredArray:
         return 1 << 8 * self.read_dtype.itemsize
 
     @property
+    def rows_first(self) -> bool:
+        """Whether a chunk holds differences as they are, from row to row: their rows are outermost."""
+        return bool(self.difference) and not self.digits
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a chunk holds plain values."""
+        return not self.difference and not self.digits
+
+    @property
     def chunk_axes(self) -> tuple[str, ...]:
-        """Axes of a chunk: (digit, ..., quad, ...) with quads of rows, or (row, ...)."""
+        """Axes of a chunk: (digit, ..., quad, ...) with quads of rows, (row, ...), or those of plain values."""
         before, after = self.axes[: self.row_axis], self.axes[self.row_axis + 1 :]
-        return ("digit", *before, "quad", *after) if self.digits else ("row", *before, *after)
+        if self.digits:
+            return ("digit", *before, "quad", *after)
+        return ("row", *before, *after) if self.rows_first else self.axes
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
@@ -81,6 +93,8 @@ class StoredArray:
 
 def unpack_gop(array: StoredArray, chunk: NDArray[Any]) -> NDArray[Any]:
     """Plain values of one GOP, `shape` of `read_dtype`, from its chunk, which is left as it is."""
+    if array.is_plain:
+        return chunk
     values = _join_digits(array, chunk) if array.digits else np.moveaxis(chunk, 0, array.row_axis).copy()
     for axis in array.difference:
         add_up(np.moveaxis(values, array.axes.index(axis), 0))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xxhash
 import zstandard
 
 from mfcd_core.errors import ChecksumError, StoreError, UsageError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mfcd_core.store.files import Copies
     from mfcd_core.store.index import Videos
     from mfcd_core.store.settings import StoreSettings
 
@@ -33,7 +35,7 @@ class Store:
     the store is missing, of a higher version or damaged.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], copies: Copies | None = None) -> None:
         self.path = Path(path)
         index = read_index(self.path)
         self.settings: StoreSettings = index.settings
@@ -45,7 +47,8 @@ class Store:
         self.checksum = index.checksum
         self._arrays = self.settings.stored_arrays()
         self.places: NDArray[Any] = self._map_places()
-        self._files = ShardFiles(self.path)
+        self._copies = copies
+        self._files = ShardFiles(self.path, copies)
 
     def _map_places(self) -> NDArray[Any]:
         path = self.path / GOPS
@@ -53,7 +56,7 @@ class Store:
             raise ChecksumError(f"{path}: other bytes than index.json recorded; run mfcd-prep extract again")
         places: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         num_gops = int(self.videos.num_gops.sum())
-        if places.dtype != gop_place_dtype(len(self._arrays)) or places.shape != (num_gops,):
+        if places.dtype != gop_place_dtype(self.settings) or places.shape != (num_gops,):
             raise StoreError(f"{path}: {places.shape} of {places.dtype}, expected {num_gops} GOPs")
         return places
 
@@ -62,8 +65,8 @@ class Store:
         counts = f"{len(self.videos)} videos, {len(self.places)} GOPs of {size}, {len(self.classes)} classes"
         return f"Store({self.path}: {counts})"
 
-    def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
-        return Store, (self.path,)
+    def __reduce__(self) -> tuple[type[Store], tuple[Path, Copies | None]]:
+        return Store, (self.path, self._copies)
 
     def read_gop(self, video_id: str, gop_index: int) -> Gop:
         """Read GOP number `gop_index` of a video, with residuals in levels.
@@ -98,14 +101,28 @@ class Store:
 
         They stay as stored, differences and digits: `unpack_gop` and `Unpacker` undo them. Chunks that are left out at
         the end of a GOP (motion lies last) are not even read. Releases the GIL. What may pass is tried again (see
-        `ShardFiles.read`). Raises StoreError, or ChecksumError for damage, with shard, video and GOP.
+        `ShardFiles.read`), and what a copy fails to give is read from the store. Raises StoreError, or ChecksumError
+        for damage, with shard, video and GOP.
         """
+        done = set()
+        try:
+            for name in self._iter_chunks(row, chunks):
+                done.add(name)
+                yield name
+        except StoreError as error:
+            shard = self.shards[int(self.places[row]["shard"])].name
+            if not (self._copies and self._copies.give_up(shard, error)):
+                raise
+            yield from self._iter_chunks(row, {name: chunks[name] for name in chunks if name not in done})
+
+    def _iter_chunks(self, row: int, chunks: Mapping[str, NDArray[Any]]) -> Iterator[str]:
         shard, offset, sizes = self._range(row, chunks)
         stored = self._read_bytes(row, shard, offset, sum(sizes))
         start = 0
-        for array, size in zip(self._arrays, sizes, strict=False):
+        fill = self._decompress if self.settings.has_own_checksums else self._copy
+        for column, (array, size) in enumerate(zip(self._arrays, sizes, strict=False)):
             if array.name in chunks:
-                self._decompress(row, array.name, stored[start : start + size], chunks[array.name])
+                fill(row, column, stored[start : start + size], chunks[array.name])
                 yield array.name
             start += size
 
@@ -130,7 +147,8 @@ class Store:
             raise ChecksumError(f"{self._where(row)}: {len(stored)} bytes, expected {num_bytes}; run mfcd-prep verify")
         return stored
 
-    def _decompress(self, row: int, name: str, frame: memoryview, out: NDArray[Any]) -> None:
+    def _decompress(self, row: int, column: int, frame: memoryview, out: NDArray[Any]) -> None:
+        name = self._arrays[column].name
         try:
             with self._files.decompressor().stream_reader(frame) as source:
                 num_bytes = source.readinto(out.data.cast("B"))
@@ -140,11 +158,19 @@ class Store:
         if not whole:
             raise ChecksumError(f"{self._where(row)}: {name} has another size than {out.nbytes}; run mfcd-prep verify")
 
+    def _copy(self, row: int, column: int, data: memoryview, out: NDArray[Any]) -> None:
+        name = self._arrays[column].name
+        if xxhash.xxh3_64_intdigest(data) != self.places[row]["checksums"][column]:
+            raise ChecksumError(f"{self._where(row)}: {name} is damaged (checksum); run mfcd-prep verify")
+        if len(data) != out.nbytes:
+            raise ChecksumError(f"{self._where(row)}: {name} has another size than {out.nbytes}; run mfcd-prep verify")
+        out.data.cast("B")[:] = data
+
     def _where(self, row: int) -> str:
         video = int(np.searchsorted(self.videos.first_gop, row, side="right")) - 1
         gop_index = row - int(self.videos.first_gop[video])
         shard = self.shards[int(self.places[row]["shard"])].name
-        return f"{self.path / shard}: GOP {gop_index} of {str(self.videos.ids[video])!r}"
+        return f"{self._files.locate(shard)}: GOP {gop_index} of {str(self.videos.ids[video])!r}"
 
 
 def build_gop(settings: StoreSettings, arrays: Mapping[str, NDArray[Any]], real_frames: int) -> Gop:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from mfcd_core.errors import StoreError, UsageError
 from mfcd_core.motion import TRACES
 from mfcd_core.planes import PIXEL_FORMATS
+from mfcd_core.store.compression import AUTO, COMPRESSIONS, LEVELS, NONE
 from mfcd_core.store.packing import StoredArray
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ MAX_GOP_SIZE = 255
 
 @dataclass(frozen=True)
 class StoreSettings:
-    """Frame size in pixels, frames a GOP, planes, trace, residual step, and how the input was encoded and decoded."""
+    """Frame size in pixels, frames a GOP, planes, trace, residual step, and how the input was encoded and decoded.
+
+    compression, level: see `build_compressor`; without compression chunks hold plain values, and `level` says nothing.
+    """
 
     width_px: int
     height_px: int
@@ -34,7 +38,8 @@ class StoreSettings:
     pixel_format: str = "yuv420p"
     trace: str = "subpel"
     residual_step: int = 2
-    level: int = 1
+    compression: str = "zstd"
+    level: int | str = 1
     tail: str = "auto"
     encoder: Mapping[str, Any] = field(default_factory=dict)
     decoder: str = "pyav"
@@ -46,7 +51,9 @@ class StoreSettings:
         _require(self.pixel_format in PIXEL_FORMATS, self, "pixel_format", " or ".join(PIXEL_FORMATS))
         _require(self.trace in TRACES, self, "trace", " or ".join(TRACES))
         _require(self.residual_step in RESIDUAL_STEPS, self, "residual_step", "1, 2 or 4")
-        _require(self.level in range(-7, 23), self, "level", "a zstd level, -7 to 22")
+        _require(self.compression in COMPRESSIONS, self, "compression", " or ".join(COMPRESSIONS))
+        expected = f"auto, or a zstd level, {LEVELS[0]} to {LEVELS[-1]}"
+        _require(self.level == AUTO or self.level in LEVELS, self, "level", expected)
 
     @property
     def residual_dtype(self) -> np.dtype[Any]:
@@ -58,10 +65,18 @@ class StoreSettings:
         """One byte, D modulo 256, where p - D modulo 256 is one pixel of the frame alone; int16 otherwise."""
         return np.dtype("u1" if max(self.width_px, self.height_px) <= 256 else "<i2")
 
+    @property
+    def has_own_checksums(self) -> bool:
+        """Whether a reader can rely on each chunk for noticing damage, as on zstd; else the index has checksums."""
+        return self.compression != NONE
+
     def stored_arrays(self) -> tuple[StoredArray, ...]:
         """The data sets of a shard in the order in which a GOP's chunks lie in the file: motion last."""
         planes = PIXEL_FORMATS[self.pixel_format]
-        return (*map(self._iframe_array, planes), *map(self._residual_array, planes), self._motion_array())
+        arrays = (*map(self._iframe_array, planes), *map(self._residual_array, planes), self._motion_array())
+        if self.compression == NONE:
+            return tuple(replace(array, difference=(), digits=False) for array in arrays)
+        return arrays
 
     def _iframe_array(self, plane: Plane) -> StoredArray:
         shape = plane.shape(self.height_px, self.width_px)

@@ -31,6 +31,7 @@ class PlaneReader:
     def __init__(self, store: Store, *, with_motion: bool) -> None:
         self._store = store
         self.arrays = [array for array in store.settings.stored_arrays() if with_motion or array.name != "motion"]
+        self._names = [array.name for array in self.arrays]
         self._local = threading.local()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -42,15 +43,17 @@ class PlaneReader:
         Releases the GIL. Raises as `Store.iter_chunks` does.
         """
         unpackers = self._unpackers()
-        chunks = {name: unpacker.chunk for name, unpacker in unpackers.items()}
+        chunks = {name: unpackers[name].chunk if name in unpackers else planes[name] for name in self._names}
         for name in self._store.iter_chunks(row, chunks):
-            unpackers[name].unpack(planes[name])
+            if name in unpackers:
+                unpackers[name].unpack(planes[name])
 
     def _unpackers(self) -> dict[str, Unpacker]:
-        """This thread's own; their chunks share memory that stays in the cache, each is unpacked before the next."""
+        """This thread's own, of what is packed; their chunks share memory: each is unpacked before the next is read."""
         if not hasattr(self._local, "unpackers"):
-            memory = np.empty(max(array.chunk_bytes for array in self.arrays), np.uint8)
-            self._local.unpackers = {array.name: Unpacker(array, memory) for array in self.arrays}
+            packed = [array for array in self.arrays if not array.is_plain]
+            memory = np.empty(max((array.chunk_bytes for array in packed), default=0), np.uint8)
+            self._local.unpackers = {array.name: Unpacker(array, memory) for array in packed}
         found: dict[str, Unpacker] = self._local.unpackers
         return found
 

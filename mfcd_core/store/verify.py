@@ -45,7 +45,7 @@ def verify_index(folder: Path) -> Iterator[Finding]:
     try:
         index = read_index(folder)
     except StoreError as error:
-        yield Finding(str(error), shard=INDEX)
+        yield Finding(str(error).removeprefix(f"{folder / INDEX}: "), shard=INDEX)
         return
     if file_checksum(folder / GOPS) != read_checksums(folder)[GOPS]:
         yield Finding("other bytes than index.json recorded", shard=GOPS)
@@ -56,7 +56,7 @@ def verify_index(folder: Path) -> Iterator[Finding]:
     known = {shard.name for shard in index.shards}
     for path in sorted(folder.glob("*.h5")):
         if path.name not in known:
-            yield Finding("is not in the index", shard=path.name)
+            yield Finding("is not in the index; delete it, it is no part of the store", shard=path.name)
 
 
 def check_file(folder: Path, entry: ShardEntry) -> Finding | None:
@@ -86,7 +86,7 @@ def verify_shard(folder: Path, index: StoreIndex, number: int, places: NDArray[A
         shard = read_shard_file(path)
         require_adjacent(path, shard.places)
     except StoreError as error:
-        yield Finding(str(error), shard=entry.name)
+        yield Finding(str(error).removeprefix(f"{entry.name}: "), shard=entry.name)
         return
     yield from _check_tables(index, number, shard)
     yield from _check_places(entry.name, shard, number, places)
@@ -108,7 +108,7 @@ def _check_tables(index: StoreIndex, number: int, shard: Shard) -> Iterator[Find
 
 def _check_places(name: str, shard: Shard, number: int, places: NDArray[Any]) -> Iterator[Finding]:
     same = len(places) == len(shard.gops) and bool((places["shard"] == number).all())
-    for column in ("offset", "sizes"):
+    for column in (places.dtype.names or ())[1:]:
         same = same and np.array_equal(places[column], shard.gops[column])
     same = same and np.array_equal(shard.places[:, 0, 0], shard.gops["offset"])
     if not (same and np.array_equal(shard.places[:, :, 1], shard.gops["sizes"])):

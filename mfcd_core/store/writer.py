@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
-import zstandard
 
+from mfcd_core.store.compression import build_compressor
 from mfcd_core.store.layout import gop_dtype, video_dtype, write_shard_file
 from mfcd_core.store.packer import Packer
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mfcd_core.store.packing import StoredArray
     from mfcd_core.store.settings import StoreSettings
 
-SPOOL_BYTES = 64 << 20
+SPOOL_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class VideoRow:
 
 
 class ShardWriter:
-    """Collects the GOPs of one shard: compressed, in memory up to 64 MB, beyond that in an unnamed file.
+    """Collects the GOPs of one shard: compressed, in memory up to 32 MB, beyond that in an unnamed file.
 
     A video that fails midway is taken back with `drop_video`, as if it had never begun.
     """
@@ -45,17 +45,16 @@ class ShardWriter:
         self._settings = settings
         self._arrays = settings.stored_arrays()
         self._packers = {array.name: Packer(array) for array in self._arrays}
-        params = zstandard.ZstdCompressionParameters.from_level(
-            settings.level, write_checksum=True, write_content_size=True
-        )
-        self._compressor = zstandard.ZstdCompressor(compression_params=params)
+        self._compressors = {
+            array.name: build_compressor(array.name, settings.compression, settings.level) for array in self._arrays
+        }
         self._spool = tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=str(spool_folder))  # noqa: SIM115 - closed by write
         self._videos: list[VideoRow] = []
         self._gops: list[tuple[int, int, int, list[int], list[int]]] = []
         self._video_start = (0, 0)
 
     def add_gop(self, gop: Mapping[str, NDArray[Any]]) -> None:
-        """Compress one GOP: arrays by the names of `StoreSettings.stored_arrays`, of their dtype and shape.
+        """Compress one GOP: arrays by the names of `StoreSettings.stored_arrays`, of their shape and either dtype.
 
         Every p - D_t(p) must lie in the picture, as tracing has it: only then does a byte of motion say everything.
         """
@@ -66,10 +65,10 @@ class ShardWriter:
         sizes, checksums = [len(c) for c in chunks], [xxhash.xxh3_64_intdigest(c) for c in chunks]
         self._gops.append((len(self._videos), position, 0, sizes, checksums))
 
-    def _compress(self, values: NDArray[Any], array: StoredArray) -> bytes:
-        if values.shape != array.shape or values.dtype != array.dtype:
+    def _compress(self, values: NDArray[Any], array: StoredArray) -> bytes | memoryview:
+        if values.shape != array.shape or values.dtype not in (array.dtype, array.read_dtype):
             raise ValueError(f"{array.name} is {values.dtype} {values.shape}: expected {array.dtype} {array.shape}")
-        return self._compressor.compress(self._packers[array.name](values).data)
+        return self._compressors[array.name](self._packers[array.name](values))
 
     def end_video(self, video_id: str, num_frames: int, checksum: int) -> None:
         """Close the video whose GOPs were added since the last one."""
@@ -91,6 +90,10 @@ class ShardWriter:
                 self._spool.seek(0)
                 write_shard_file(path, self._settings, self._video_table(), gops, self._iter_chunks())
         return len(self._gops)
+
+    def close(self) -> None:
+        """Give back the room of GOPs that were never written."""
+        self._spool.close()
 
     def _video_table(self) -> NDArray[Any]:
         ids = [video.video_id.encode() for video in self._videos]

@@ -47,10 +47,16 @@ def decode_picture_types(path: Path, deadline: Deadline = NO_DEADLINE) -> str:
     return "".join(letters)
 
 
-def count_packets(path: Path) -> int:
-    """Number of coded frames of the first video track, without decoding. Raises VideoError."""
+def count_packets(path: Path) -> tuple[int, tuple[int, int]]:
+    """Coded frames of the first video track, and their width and height as the header has them (0: it does not say).
+
+    Decodes nothing. Raises VideoError.
+    """
     with opened(path) as container:
-        return sum(1 for packet in container.demux(video_stream(container)) if packet.size)
+        stream = video_stream(container)
+        codec = stream.codec_context
+        size = (codec.width, codec.height) if codec else (0, 0)
+        return sum(1 for packet in container.demux(stream) if packet.size), size
 
 
 def check_gop_grid(types: str, gop_size: int) -> None:

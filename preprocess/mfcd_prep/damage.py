@@ -20,6 +20,7 @@ PROBLEMS: Mapping[str, str] = {
     "too-large": "the frames are larger than is sane: a decompression bomb, or to be scaled down first",
     "too-short": "fewer frames than --tail allows",
     "off-grid": "the encoder lost a frame or left the grid of GOPs",
+    "other-format": "frames of another size, codec or pixel format than the store's; run encode on it",
     "truncated": "the end of the file is missing; what is there was kept",
     "damaged": "errors while decoding; every frame that came out was kept",
     "size-changes": "the frame size changes on the way; every frame was kept, scaled to one size",

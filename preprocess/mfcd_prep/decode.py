@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from av.video.plane import VideoPlane
     from numpy.typing import NDArray
 
+PICTURE_TYPES = {member.value: member.name for member in PictureType}
+
 
 @dataclass(frozen=True)
 class DecodedFrame:
@@ -60,7 +62,7 @@ def iter_frames(path: Path, pixel_format: str, trace: str) -> Iterator[DecodedFr
 
 def _to_decoded(frame: av.VideoFrame, pixel_format: str, trace: str, reformatter: VideoReformatter) -> DecodedFrame:
     _check_picture(frame)
-    picture_type = PictureType(frame.pict_type).name
+    picture_type = PICTURE_TYPES[frame.pict_type]
     vectors = None if picture_type == "B" else vectors_of(frame)
     picture = reformatter.reformat(frame, format="rgb24") if pixel_format == "rgb24" else frame
     return DecodedFrame(
@@ -87,13 +89,14 @@ def vectors_of(frame: av.VideoFrame) -> MotionVectors | None:
 
 def _check_picture(frame: av.VideoFrame) -> None:
     if frame.format.name != "yuv420p":
-        raise VideoError(f"pixel format {frame.format.name}, expected yuv420p; run mfcd-prep encode first")
+        reason = f"pixel format {frame.format.name}, expected yuv420p; run mfcd-prep encode first"
+        raise VideoError(reason, "other-format")
     if frame.is_corrupt:
-        raise VideoError("the decoder concealed damage in the stream; encode the video again")
+        raise VideoError("the decoder concealed damage in the stream; encode the video again", "damaged")
 
 
 def _sheet(plane: VideoPlane) -> NDArray[np.uint8]:
-    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+    return np.ndarray((plane.height, plane.line_size), np.uint8, memoryview(plane))
 
 
 def iter_frames_of_mv_extractor(path: Path, pixel_format: str, trace: str) -> Iterator[DecodedFrame]:
@@ -108,10 +111,12 @@ def iter_frames_of_mv_extractor(path: Path, pixel_format: str, trace: str) -> It
         stream = video_stream(container)
         stream.thread_type = "NONE"
         if stream.codec_context.name not in mv_extractor.CODECS:
-            raise VideoError(f"codec {stream.codec_context.name}, expected MPEG-4 or H.264; run mfcd-prep encode first")
+            reason = f"codec {stream.codec_context.name}, expected MPEG-4 or H.264; run mfcd-prep encode first"
+            raise VideoError(reason, "other-format")
         for index, (frame, read) in enumerate(zip_longest(container.decode(stream), reads)):
             if frame is None or read is None:
-                raise VideoError(f"PyAV and mv-extractor do not agree that it has {index} frames; encode it again")
+                reason = f"PyAV and mv-extractor do not agree that it has {index} frames; encode it again"
+                raise VideoError(reason, "damaged")
             yield _agreed(index, frame, read, trace)
 
 
@@ -119,9 +124,10 @@ def _agreed(index: int, frame: av.VideoFrame, read: mv_extractor.Read, trace: st
     _check_picture(frame)
     height, width = read.rgb.shape[:2]
     got = (read.picture_type, width, height)
-    expected = (PictureType(frame.pict_type).name, frame.width, frame.height)
+    expected = (PICTURE_TYPES[frame.pict_type], frame.width, frame.height)
     if got != expected:
-        raise VideoError(f"frame {index} is {got} to mv-extractor and {expected} to PyAV; encode it again")
+        reason = f"frame {index} is {got} to mv-extractor and {expected} to PyAV; encode it again"
+        raise VideoError(reason, "damaged")
     blocks = NO_BLOCKS if read.picture_type == "B" else blocks_from_vectors(read.vectors, trace)
     return DecodedFrame(*got, sheets=(read.rgb.reshape(height, width * 3),), blocks=blocks)
 

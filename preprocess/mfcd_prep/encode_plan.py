@@ -19,7 +19,7 @@ from mfcd_prep.failures import FAILURES_NAME
 from mfcd_prep.journal import Records, hash_id
 from mfcd_prep.manifest import MANIFEST_NAME, VideoRecord
 from mfcd_prep.part import WHOLE
-from mfcd_prep.workspace import file_stat, own_folder, source_stat
+from mfcd_prep.workspace import file_stat, own_folder, require_outside, source_stat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -142,8 +142,7 @@ def plan_videos(
         UsageError: SOURCE or a list cannot be read, there is no video, or ENCODED lies within SOURCE.
     """
     catalog = read_catalog(source, lists)
-    if encoded.resolve().is_relative_to(catalog.root):
-        raise UsageError(f"{encoded} lies in {source}, whose videos are read: give a folder outside of it")
+    require_outside(encoded, source)
     if not catalog.videos:
         listed = f", first {catalog.unmatched[0]!r}" if catalog.unmatched else ""
         raise UsageError(

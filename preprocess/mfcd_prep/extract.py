@@ -20,7 +20,7 @@ from mfcd_prep.shards import ShardRecord, ShardWorker, VideoFailure, plan_shards
 from mfcd_prep.survey import survey_encoded
 from mfcd_prep.versions import end_parts, join_parts, library_versions
 from mfcd_prep.workers import IN_THIS_PROCESS
-from mfcd_prep.workspace import own_folder, require_own_or_empty, scratch_folder
+from mfcd_prep.workspace import own_folder, require_outside, require_own_or_empty, scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -42,10 +42,11 @@ class ExtractOptions:
     pixel_format: str = "yuv420p"
     trace: str = "subpel"
     residual_step: int = 2
-    level: int = 1
+    level: int | str = 1
     tail: str = "auto"
     shard_gops: int = 256
     decoder: str = "pyav"
+    compression: str = "zstd"
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,12 @@ def plan_extract(
     workers: Workers = IN_THIS_PROCESS,
     timeout_seconds: float | None = None,
 ) -> ExtractPlan:
-    """Find out what is to do, from the encoded videos, the options, the journal and the shards; changes nothing."""
+    """Find out what is to do, from the encoded videos, the options, the journal and the shards; changes nothing.
+
+    Raises:
+        UsageError: see `extract_videos`.
+    """
+    require_outside(store, encoded)
     require_decoder(options.decoder, options.pixel_format)
     survey = survey_encoded(encoded, options.tail, workers)
     settings = StoreSettings(
@@ -155,6 +161,7 @@ def plan_extract(
         pixel_format=options.pixel_format,
         trace=options.trace,
         residual_step=options.residual_step,
+        compression=options.compression,
         level=options.level,
         tail=options.tail,
         encoder=survey.encoder,

@@ -31,18 +31,19 @@ class GopTracer:
     """
 
     def __init__(self, settings: StoreSettings) -> None:
-        self.arrays = {array.name: np.zeros(array.shape, array.dtype) for array in settings.stored_arrays()}
+        self.arrays = {array.name: np.zeros(array.shape, array.read_dtype) for array in settings.stored_arrays()}
         self._step = settings.residual_step
         self._planes = [_PlaneBuffers(plane, self.arrays) for plane in PIXEL_FORMATS[settings.pixel_format]]
         self._identity = identity_sources(settings.height_px, settings.width_px)
-        self._sources, self._next_sources = np.empty_like(self._identity), np.empty_like(self._identity)
+        self._buffers = [np.empty_like(self._identity) for _ in range(2)]
+        self._sources = self._identity
 
     def begin(self, frame: DecodedFrame) -> None:
         """Take the I-frame: S_0(p) = p."""
         for plane in self._planes:
             for sheet, stored in zip(plane.sheets_of(frame), plane.iframe, strict=True):
                 stored[:] = sheet[:, : stored.shape[1]]
-        self._sources[:] = self._identity
+        self._sources = self._identity
 
     def add(self, position: int, frame: DecodedFrame, blocks: NDArray[np.int32]) -> None:
         """Take the P-frame at `position` (1 to gop_size - 1): trace, then residuals of every plane."""
@@ -51,8 +52,9 @@ class GopTracer:
 
     def trace(self, position: int, blocks: NDArray[np.int32]) -> None:
         """S_t from S_{t-1}, and D_t."""
-        trace_frame(self._sources, blocks, self._next_sources)
-        self._sources, self._next_sources = self._next_sources, self._sources
+        sources = self._buffers[position % 2]
+        trace_frame(self._sources, blocks, sources)
+        self._sources = sources
         accumulate_motion(self._sources, self.arrays["motion"][position - 1])
 
     def subtract(self, position: int, frame: DecodedFrame) -> None:
@@ -98,7 +100,7 @@ def iter_gops(path: Path, settings: StoreSettings, tracer: GopTracer) -> Iterato
             num_gops += 1
             yield settings.gop_size
     if frame is None:
-        raise VideoError("no frames decode")
+        raise VideoError("no frames decode", "no-frames")
     incomplete = position != settings.gop_size - 1
     if incomplete and (settings.tail == "pad" or (settings.tail == "auto" and num_gops == 0)):
         for repeat in range(position + 1, settings.gop_size):
@@ -109,7 +111,8 @@ def iter_gops(path: Path, settings: StoreSettings, tracer: GopTracer) -> Iterato
 def _check_frame(settings: StoreSettings, index: int, frame: DecodedFrame) -> None:
     if (frame.width_px, frame.height_px) != (settings.width_px, settings.height_px):
         got, expected = f"{frame.width_px}x{frame.height_px}", f"{settings.width_px}x{settings.height_px}"
-        raise VideoError(f"frame {index} is {got}, expected the store's {expected}; encode it with --size {expected}")
+        reason = f"frame {index} is {got}, expected the store's {expected}; encode it with --size {expected}"
+        raise VideoError(reason, "other-format")
     expected_type = "P" if index % settings.gop_size else "I"
     if frame.picture_type != expected_type:
         raise GopError(

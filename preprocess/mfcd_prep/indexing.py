@@ -112,11 +112,11 @@ def _videos_of(shards: Sequence[Shard], survey: Survey, classes: Sequence[str]) 
 
 def write_places(path: Path, shards: Sequence[Shard]) -> None:
     """Write gops.npy from the tables of all shards."""
-    dtype = gop_place_dtype(len(shards[0].settings.stored_arrays()))
+    dtype = gop_place_dtype(shards[0].settings)
     with replacing(path) as part, part.open("wb") as file:
         places = np.zeros(sum(len(shard.gops) for shard in shards), dtype)
         places["shard"] = np.repeat(np.arange(len(shards)), [len(shard.gops) for shard in shards])
-        for column in ("offset", "sizes"):
+        for column in (dtype.names or ())[1:]:
             places[column] = np.concatenate([shard.gops[column] for shard in shards])
         np.save(file, places, allow_pickle=False)
 

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from mfcd_core.errors import KilledError, MfcdError, OutputError, SourceError, VersionsError
+from mfcd_core.errors import KilledError, MfcdError, OutputError, SourceError, VersionsError, VideoError
 from mfcd_prep.output import is_about_output, output_error
 from mfcd_prep.workers import TIMED_OUT_STATUS
 
@@ -85,6 +85,8 @@ def _attempt(worker: Callable[[Task], Result], task: Task) -> Attempt[Result]:
         raise
     except KilledError as error:
         return Killed(_one_line(error))
+    except VideoError as error:
+        return Lost(_one_line(error), error.problem)
     except OSError as error:
         if is_about_output(error):
             raise output_error(error.filename or "the output folder", os.strerror(error.errno or 0)) from None

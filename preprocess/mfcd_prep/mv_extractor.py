@@ -68,7 +68,7 @@ def _local_url(path: Path) -> str:
     with path.open("rb") as file:
         magic = file.read(NUM_MAGIC_BYTES)
     if magic[4:8] != b"ftyp" and (magic[:4], magic[8:12]) != (b"RIFF", b"AVI "):
-        raise VideoError("neither an mp4 nor an avi by its first bytes; run mfcd-prep encode first")
+        raise VideoError("neither an mp4 nor an avi by its first bytes; run mfcd-prep encode first", "other-format")
     url = f"file:{path.absolute()}"
     if "\0" in url or not _is_utf8(url):
         raise VideoError("a name that is not UTF-8, which mv-extractor cannot open; rename it or use --decoder pyav")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -180,12 +181,13 @@ class ShardWorker:
     def make(self, task: ShardTask, path: Path) -> ShardRecord:
         """Make one shard at `path`, in a folder for unfinished files; where no video is left there is no file."""
         require_versions(self.versions, self.settings.decoder)
-        writer, tracer = ShardWriter(self.settings, path.parent), GopTracer(self.settings)
-        tried = (self._try_video(video, writer, tracer) for video in task.videos)
-        failures = tuple(failure for failure in tried if failure is not None)
-        with output_faults(self.store):
-            num_gops = writer.write(path)
-            checksum = file_checksum(path) if num_gops else ""
+        tracer = GopTracer(self.settings)
+        with closing(ShardWriter(self.settings, path.parent)) as writer:
+            tried = (self._try_video(video, writer, tracer) for video in task.videos)
+            failures = tuple(failure for failure in tried if failure is not None)
+            with output_faults(self.store):
+                num_gops = writer.write(path)
+                checksum = file_checksum(path) if num_gops else ""
         return ShardRecord(task.name, task.key, file_stat(path), checksum, failures, self.timeout_seconds)
 
     def _try_video(self, video: EncodedVideo, writer: ShardWriter, tracer: GopTracer) -> VideoFailure | None:
@@ -204,14 +206,14 @@ class ShardWorker:
     def _add_video(self, video: EncodedVideo, writer: ShardWriter, tracer: GopTracer) -> None:
         path, num_frames = self.encoded / video.path, 0
         if hash_file(path, xxhash.xxh3_64()) != video.checksum:
-            raise VideoError("other bytes than the manifest recorded; run mfcd-prep encode again")
+            raise VideoError("other bytes than the manifest recorded; run mfcd-prep encode again", "damaged")
         deadline = Deadline.after(self.timeout_seconds)
         for real_frames in iter_gops(path, self.settings, tracer):
             deadline.check()
             writer.add_gop(tracer.arrays)
             num_frames += real_frames
         if num_frames == 0:
-            raise VideoError("no whole GOP; use --tail auto or pad")
+            raise VideoError("no whole GOP; use --tail auto or pad", "too-short")
         if video.real_frames is not None:
             num_frames = min(num_frames, video.real_frames)
         writer.end_video(video.id, num_frames, int(video.checksum, 16))
@@ -222,4 +224,4 @@ def _problem(error: Exception) -> str:
         return "timeout"
     if isinstance(error, FileNotFoundError):
         return "gone"
-    return UNREADABLE if isinstance(error, OSError) else getattr(error, "problem", None) or "damaged"
+    return UNREADABLE if isinstance(error, OSError) else getattr(error, "problem", "error")

@@ -14,7 +14,7 @@ import numpy as np
 
 from mfcd_core.console import say, warn
 from mfcd_core.errors import GopError, UsageError, VideoError
-from mfcd_core.gop import Gop
+from mfcd_core.gop import Gop, signed_motion
 from mfcd_core.motion import NO_BLOCKS
 from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.store import Store
@@ -167,4 +167,4 @@ def _trace(path: Path, start: int, gop_size: int, real_frames: int) -> tuple[Gop
         blocks.append(NO_BLOCKS)
     names = [plane.name for plane in PIXEL_FORMATS["yuv420p"]]
     iframe, residual = ({name: tracer.arrays[f"{part}/{name}"] for name in names} for part in ("iframe", "residual"))
-    return Gop(iframe, residual, tracer.arrays["motion"], real_frames), blocks
+    return Gop(iframe, residual, signed_motion(tracer.arrays["motion"]), real_frames), blocks

@@ -11,6 +11,7 @@ import click
 from mfcd_core.console import print_json, say
 from mfcd_core.motion import TRACES
 from mfcd_core.planes import PIXEL_FORMATS
+from mfcd_core.store.compression import AUTO, COMPRESSIONS, LEVELS
 from mfcd_core.store.settings import RESIDUAL_STEPS
 from mfcd_prep.decode import DECODERS
 from mfcd_prep.extract import ExtractOptions, extract_videos, plan_extract
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
     from mfcd_prep.verify import VerifySummary
 
 MAX_FINDINGS = 50
+
+
+def _parse_level(text: str) -> int | str:
+    if text == AUTO:
+        return AUTO
+    if text.removeprefix("-").isdecimal() and int(text) in LEVELS:
+        return int(text)
+    raise click.BadParameter(f"{text!r}: expected auto, or a zstd level, {LEVELS[0]} to {LEVELS[-1]}")
 
 
 @click.command()
@@ -60,7 +69,19 @@ MAX_FINDINGS = 50
     default="2",
     help="Residuals are stored divided by it; 1 is lossless.",
 )
-@click.option("--level", type=click.IntRange(-7, 22), default=1, help="zstd level.")
+@click.option(
+    "--compression",
+    type=click.Choice(COMPRESSIONS),
+    default="zstd",
+    help="Of what is stored; none keeps plain values that h5py reads by itself, 17 times as large.",
+)
+@click.option(
+    "--level",
+    type=_parse_level,
+    metavar="N|auto",
+    default="1",
+    help="zstd level, -7 to 22; auto: a choice for each data set, smaller and faster to read, slower to write.",
+)
 @click.option("--tail", type=click.Choice(list(TAILS)), default="auto", help="As for encode; matters for other files.")
 @click.option("--shard-gops", type=click.IntRange(min=1), default=256, help="GOPs a shard, about.")
 @batch_options
@@ -73,7 +94,8 @@ def extract(  # noqa: PLR0913 - one argument an option
     pixel_format: str | None,
     decoder: str,
     residual_step: str,
-    level: int,
+    compression: str,
+    level: int | str,
     tail: str,
     shard_gops: int,
     jobs: int,
@@ -89,7 +111,7 @@ def extract(  # noqa: PLR0913 - one argument an option
     The same command again makes only the shards that are missing.
     """
     planes = pixel_format or DECODERS[decoder].pixel_formats[0]
-    options = ExtractOptions(planes, trace, int(residual_step), level, tail, shard_gops, decoder)
+    options = ExtractOptions(planes, trace, int(residual_step), level, tail, shard_gops, decoder, compression)
     workers = workers_of(jobs, address)
     if dry_run:
         plan = plan_extract(encoded, store, options, part=part, workers=workers, timeout_seconds=timeout_seconds)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
@@ -12,12 +12,12 @@ import numpy as np
 import xxhash
 
 from mfcd_core.catalog import OWN_FOLDER, read_catalog
-from mfcd_core.errors import MfcdError, UsageError
+from mfcd_core.errors import UsageError, VideoError
 from mfcd_prep.bitstream import count_packets
+from mfcd_prep.container_end import missing_end
 from mfcd_prep.failures import Failure
 from mfcd_prep.jobs import Done, run_tasks
 from mfcd_prep.manifest import MANIFEST_NAME, iter_manifest
-from mfcd_prep.source import probe
 from mfcd_prep.transcode import hash_file
 
 if TYPE_CHECKING:
@@ -151,34 +151,32 @@ DEFAULT_GOP_SIZE = 12
 
 
 def _from_files(folder: Path, tail: str, workers: Workers, only: Container[str] | None) -> Survey:
-    """Files that `encode` did not make: frame size of the first one that opens, frames counted without decoding."""
+    """Files that `encode` did not make: frame size of most of them, frames counted without decoding."""
     catalog = read_catalog(folder)
     videos: list[EncodedVideo] = []
+    sizes: dict[str, tuple[int, int]] = {}
     failures: list[Failure] = []
 
-    def on_result(video: Video, outcome: Outcome[EncodedVideo]) -> None:
+    def on_result(video: Video, outcome: Outcome[tuple[EncodedVideo, tuple[int, int]]]) -> None:
         if isinstance(outcome, Done):
-            videos.append(outcome.value)
+            survey, sizes[video.id] = outcome.value
+            videos.append(survey)
         else:
             failures.append(Failure(video.id, outcome.problem, outcome.reason))
 
     wanted = [video for video in catalog.videos if only is None or video.id in only]
     run_tasks(wanted, _Surveyor(folder, tail), workers, on_result)
     videos.sort()
-    size = _size_of_first(folder, videos)
+    size = _size_of_most(sizes[video.id] for video in videos)
     labels = tuple(sorted({video.label for video in catalog.videos if video.label is not None}))
-    found = EncodedVideos.collect(videos)
-    return Survey(folder, size, DEFAULT_GOP_SIZE, {}, found, labels, tuple(sorted(failures)))
+    collected = EncodedVideos.collect(videos)
+    return Survey(folder, size, DEFAULT_GOP_SIZE, {}, collected, labels, tuple(sorted(failures)))
 
 
-def _size_of_first(folder: Path, videos: list[EncodedVideo]) -> tuple[int, int]:
-    """Of the first one whose header says it: what is left of a damaged one may not."""
-    for video in videos:
-        with suppress(MfcdError):
-            info = probe(folder / video.path)
-            if info.width and info.height:
-                return (info.width, info.height)
-    return (0, 0)
+def _size_of_most(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """The size that most headers have, of several the first; what is left of a damaged video may say none."""
+    known = Counter(size for size in sizes if all(size))
+    return known.most_common(1)[0][0] if known else (0, 0)
 
 
 @dataclass(frozen=True)
@@ -186,10 +184,15 @@ class _Surveyor:
     folder: Path
     tail: str
 
-    def __call__(self, video: Video) -> EncodedVideo:
+    def __call__(self, video: Video) -> tuple[EncodedVideo, tuple[int, int]]:
         path = self.folder / video.path
-        whole, rest = divmod(count_packets(path), DEFAULT_GOP_SIZE)
+        num_packets, size = count_packets(path)
+        whole, rest = divmod(num_packets, DEFAULT_GOP_SIZE)
         padded = rest > 0 and (self.tail == "pad" or (self.tail == "auto" and whole == 0))
         if whole + padded == 0:
-            raise MfcdError(f"{rest} frames, less than a GOP of {DEFAULT_GOP_SIZE}; use --tail auto or pad")
-        return EncodedVideo(video.id, video.path, video.label, whole + padded, None, hash_file(path, xxhash.xxh3_64()))
+            reason = f"{rest} frames, less than a GOP of {DEFAULT_GOP_SIZE}; use --tail auto or pad"
+            raise VideoError(reason, "too-short")
+        if missing := missing_end(path):
+            raise VideoError(f"{missing}; run mfcd-prep encode, which keeps what is there", "truncated")
+        checksum = hash_file(path, xxhash.xxh3_64())
+        return EncodedVideo(video.id, video.path, video.label, whole + padded, None, checksum), size

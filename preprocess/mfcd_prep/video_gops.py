@@ -13,6 +13,7 @@ from mfcd_core.catalog import Video
 from mfcd_core.errors import VideoError
 from mfcd_core.store.reader import build_gop
 from mfcd_prep.bitstream import count_packets
+from mfcd_prep.container_end import missing_end
 from mfcd_prep.gops import GopTracer, iter_gops
 from mfcd_prep.output import output_faults
 from mfcd_prep.process import Deadline
@@ -90,9 +91,12 @@ def opened_gops(source: Path, settings: StoreSettings, timeout_seconds: float | 
 
 def _as_it_is(source: Path, settings: StoreSettings, deadline: Deadline) -> VideoGops:
     info, gop_size = probe(source, deadline), settings.gop_size
-    num_frames = TAILS[settings.tail](count_packets(source), gop_size)
+    num_packets, _ = count_packets(source)
+    num_frames = TAILS[settings.tail](num_packets, gop_size)
     if not num_frames:
-        raise VideoError(f"fewer frames than one GOP of {gop_size}", "too-short")
+        raise VideoError(f"{num_packets} frames, less than a GOP of {gop_size}", "too-short")
+    if missing := missing_end(source):
+        raise VideoError(missing, "truncated")
     return VideoGops(source, settings, num_frames // gop_size, None, float(gop_size / info.fps), None, deadline)
 
 

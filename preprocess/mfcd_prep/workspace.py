@@ -65,6 +65,12 @@ def require_own_or_empty(output: Path) -> None:
         raise UsageError(f"{output} is not empty and was not made by mfcd-prep: name a new or an empty folder")
 
 
+def require_outside(output: Path, source: Path) -> None:
+    """Raise UsageError where an output folder is the one that is read, or lies in it."""
+    if output.resolve().is_relative_to(source.resolve()):
+        raise UsageError(f"{output} lies in {source}, whose videos are read: give a folder outside of it")
+
+
 @contextmanager
 def scratch_folder(output: Path) -> Iterator[Path]:
     """A folder for unfinished files of this process; those of dead processes are removed."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -12,12 +14,14 @@ from tiny_runs import write_tiny_store
 
 from mfcd_core.bench import cli as bench
 from mfcd_core.store import Store
+from mfcd_core.store.packer import Packer
+from mfcd_core.store.settings import StoreSettings
 from mfcd_prep.cli import cli as prep
 from mfcd_prep.damage import PROBLEMS
-from mfcd_train.config import load_recipe
 from mfcd_train.evaluate import cli as evaluate
 from mfcd_train.export import cli as export
 from mfcd_train.predict import cli as predict
+from mfcd_train.recipe_files import load_recipe
 from mfcd_train.train import cli as train
 
 ROOT = Path(__file__).parents[2]
@@ -36,23 +40,56 @@ def python_blocks(document: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
 
 
-def test_store_is_read_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_tiny_store(tmp_path).rename(tmp_path / "STORE")
+def run_python(code: str, **names: Any) -> dict[str, Any]:  # noqa: ANN401 - as the code has it
+    """What code leaves among its names."""
+    exec(code, names)
+    return names
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_store_is_read_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    write_tiny_store(tmp_path, residual_step=step).rename(tmp_path / "STORE")
     monkeypatch.chdir(tmp_path)
-    foreign, own = python_blocks(ROOT / "docs" / "store-format.md")
-    (own_of_readme,) = python_blocks(ROOT / "README.md")
-    assert len(foreign.strip().splitlines()) <= 15
-    plain: dict[str, object] = {}
-    ours: dict[str, object] = {}
-    ours_of_readme: dict[str, object] = {}
-    exec(foreign, plain)
-    exec(own, ours)
-    exec(own_of_readme, ours_of_readme)
+    foreign, to_rgb, own = python_blocks(ROOT / "docs" / "store-format.md")
+    own_of_readme, batches_of_readme = python_blocks(ROOT / "README.md")
+    assert len([line for line in foreign.splitlines() if line]) <= 15  # the formatter adds empty ones
+    assert "mfcd" not in foreign + to_rgb
     store = Store(tmp_path / "STORE")
     expected = store.read_gop(str(store.videos.ids[0]), 0)
-    assert np.array_equal(np.stack(plain["frames"]), expected.rebuild_planes()["luma"])
-    assert np.array_equal(ours["frames"], expected.rebuild_frames())
-    assert np.array_equal(ours_of_readme["frames"], expected.rebuild_frames())
+    found = run_python(foreign + to_rgb)
+    for plane, frames in expected.rebuild_planes().items():
+        assert np.array_equal(found["frames"][plane], frames)
+    assert np.abs(found["rgb"].astype(int) - expected.rebuild_frames()).max() <= 3
+    for code in (own, own_of_readme):
+        assert np.array_equal(run_python(code)["frames"], expected.rebuild_frames())
+    found = run_python(own_of_readme + batches_of_readme)
+    (batch,) = found["by_threads"]
+    assert len(batch.labels) == len(store.videos) == len(found["by_processes"].dataset[0].labels)
+
+
+SIZES = [(256, 256, "yuv420p"), (50, 34, "yuv420p"), (22, 14, "rgb24")]  # rows that fill their quads, and that do not
+
+
+@pytest.mark.parametrize("step", [1, 4])
+@pytest.mark.parametrize(("width", "height", "pixel_format"), SIZES)
+def test_one_line_undoes_every_chunk_of_digits(width: int, height: int, pixel_format: str, step: int) -> None:
+    """The line as documented, on values of the whole range."""
+    (line,) = re.findall(r"^ {4}(reduce\(.*)$", (ROOT / "docs" / "store-format.md").read_text("utf-8"), re.MULTILINE)
+    rng = np.random.default_rng(step)
+    for array in StoreSettings(width, height, pixel_format=pixel_format, residual_step=step).stored_arrays():
+        if not array.digits:
+            continue
+        limits = np.iinfo(array.dtype)
+        values = rng.integers(limits.min, limits.max + 1, array.shape).astype(array.dtype)
+        row = array.row_axis
+        shape = (*array.shape[:row], -1, *array.shape[row + 1 :])
+        chunk = Packer(array)(values)
+        digits = chunk.reshape(*chunk.shape[: row + 2], -1)  # channels behind columns join them
+        sums = [array.axes.index(axis) for axis in array.difference]
+        names = {"np": np, "reduce": reduce, "d": digits, "sums": sums, "shape": shape}
+        undone = run_python(f"plain = {line}", **names)["plain"]
+        undone = undone.take(range(array.shape[row]), row)
+        assert not ((undone - values) % array.modulo).any(), array.name
 
 
 def subcommand(group: click.Command, name: str) -> click.Command | None:

@@ -164,14 +164,14 @@ def test_json_has_the_headline_at_its_top(capsys: pytest.CaptureFixture[str]) ->
     assert values["more"][0]["ratios"] == {"plain": 0.5}
 
 
-def test_table_names_peers_that_are_not_installed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_names_peers_that_did_not_run(capsys: pytest.CaptureFixture[str]) -> None:
     report(result_of(SPEED), as_json=False)
     shown = capsys.readouterr()
     assert shown.out == ""
     rows = {line.split()[0]: line.split()[1:] for line in shown.err.splitlines() if line.strip()}
     assert rows["plain"] == ["80", "1.25", "1", "holds"]
     assert rows["quick"] == ["200", "0.50"]
-    assert rows["rare"] == ["not", "installed"]
+    assert rows["rare"] == ["did", "not", "run"]
     assert build_table(result_of(SPEED, SPEED)).row_count == 2 * 5
 
 

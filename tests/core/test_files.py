@@ -6,6 +6,8 @@ import errno
 import fcntl
 import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,6 +113,74 @@ def test_files_are_opened_to_read_and_never_locked(shards: ShardFiles) -> None:
     assert fcntl.fcntl(file.descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
     inode = os.fstat(file.descriptor).st_ino
     assert f":{inode} " not in Path("/proc/locks").read_text()
+
+
+def test_a_file_that_cannot_be_opened_for_a_moment_is_waited_for(
+    shards: ShardFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, failures, os_open = Disk().put_in(monkeypatch), [errno.ESTALE, errno.EIO], os.open
+
+    def failing(path: Path, flags: int) -> int:
+        if failures:
+            raise OSError(failures.pop(), "a short trouble")
+        return os_open(path, flags)
+
+    monkeypatch.setattr(files.os, "open", failing)
+    assert shards.read("a", 2, 5) == TEXT[2:7]
+    assert disk.waits == list(WAIT_SECONDS[:2])
+
+
+def test_what_will_be_read_is_announced_to_the_system(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The very bytes that are read after it, with and without motion."""
+    announced, read = [], []
+    preadv = os.preadv
+    monkeypatch.setattr(files.os, "posix_fadvise", lambda _file, *rest: announced.append(rest))
+    monkeypatch.setattr(
+        files.os,
+        "preadv",
+        lambda file, b, at: (read.append((at, len(b[0]), os.POSIX_FADV_WILLNEED)), preadv(file, b, at))[1],
+    )
+    store = Store(store_folder)
+    for arrays in (store.settings.stored_arrays(), store.settings.stored_arrays()[:-1]):
+        chunks = {array.name: array.empty_chunk() for array in arrays}
+        store.announce(3, chunks)
+        store.read_chunks(3, chunks)
+    assert announced == read
+    assert read[0][1] > read[1][1]
+
+
+def test_an_announcement_that_fails_is_left_to_the_read(shards: ShardFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.EINVAL, "no such advice here")
+
+    monkeypatch.setattr(files.os, "posix_fadvise", refuse)
+    shards.announce("a", 0, 5)
+    shards.announce("not there", 0, 5)
+    assert shards.read("a", 0, 5) == TEXT[:5]
+
+
+AUDIT = """
+import os, sys
+events = []
+def hook(name, arguments):
+    if name.startswith("fcntl.") or (name == "open" and str(arguments[0]).startswith(sys.argv[1]) and (
+        arguments[2] & (os.O_ACCMODE | os.O_CREAT) or set(arguments[1] or "r") & set("wax+"))):
+        events.append((name, *map(str, arguments)))
+sys.addaudithook(hook)
+from mfcd_core.store import Store
+store = Store(sys.argv[1])
+for video_id in store.videos.ids.tolist():
+    store.read_gop(video_id, 0)
+print(events)
+"""
+
+
+def test_a_store_is_read_without_writing_or_locking_anything(store_folder: Path) -> None:
+    """So it opens from a snapshot, and on file systems that have no locks."""
+    before = {path.name: path.stat().st_mtime_ns for path in store_folder.iterdir()}
+    ran = subprocess.run([sys.executable, "-c", AUDIT, store_folder], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+    assert {path.name: path.stat().st_mtime_ns for path in store_folder.iterdir()} == before
 
 
 @pytest.fixture

@@ -82,7 +82,6 @@ REFUSED_BY_PLACE = [
     external_storage,
     virtual_data_set,
     missing,
-    group_in_its_place,
 ]
 
 
@@ -146,6 +145,7 @@ def id_that_is_no_text(file: h5py.File) -> None:
 
 
 REFUSED_BY_CONTENT = [
+    group_in_its_place,
     other_filter,
     no_filter,
     other_dtype,

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mfcd_core.planes import PIXEL_FORMATS
+from mfcd_core.store.compression import COMPRESSIONS
 from mfcd_core.store.packer import Packer
 from mfcd_core.store.packing import StoredArray, add_up, unpack_gop
 from mfcd_core.store.settings import StoreSettings
@@ -21,6 +22,7 @@ def all_settings(draw: st.DrawFn) -> StoreSettings:
         gop_size=draw(st.integers(2, 6)),
         pixel_format=draw(st.sampled_from(list(PIXEL_FORMATS))),
         residual_step=draw(st.sampled_from([1, 2, 4])),
+        compression=draw(st.sampled_from(COMPRESSIONS)),
     )
 
 

@@ -41,7 +41,7 @@ def write_large_index(folder: Path, num_videos: int, num_shards: int) -> Path:
     """An index without shards: videos of 25 GOPs in shards of the same number of videos, more or less."""
     folder.mkdir()
     settings, num_gops = StoreSettings(256, 256), num_videos * GOPS_A_VIDEO
-    places = np.zeros(num_gops, gop_place_dtype(len(settings.stored_arrays())))
+    places = np.zeros(num_gops, gop_place_dtype(settings))
     places["shard"] = np.arange(num_gops) * num_shards // num_gops
     places["sizes"] = 1
     np.save(folder / GOPS, places)

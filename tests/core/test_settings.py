@@ -42,6 +42,8 @@ def test_settings_that_cannot_be_parsed_are_a_store_error(values: object) -> Non
         ("trace", "half"),
         ("residual_step", 3),
         ("level", 23),
+        ("level", "best"),
+        ("compression", "gzip"),
     ],
 )
 def test_a_setting_out_of_range_is_named_with_what_is_expected(name: str, value: object) -> None:

@@ -100,7 +100,10 @@ def test_a_truncated_shard(store_folder: Path, keep: float) -> None:
     data = (store_folder / FIRST).read_bytes()
     cut = data[: int(keep * len(data))] if 0 < keep < 1 else data[: int(keep)]
     (store_folder / FIRST).write_bytes(cut)
-    assert f"{FIRST}: {len(cut)} bytes, expected {len(data)}" in said(findings_of_shard(store_folder, 0))
+    size, what_to_do = map(str, findings_of_shard(store_folder, 0))
+    assert size == f"{FIRST}: {len(cut)} bytes, expected {len(data)}"
+    assert what_to_do.startswith(f"{FIRST}: not a readable shard (")
+    assert what_to_do.endswith("; run mfcd-prep repair STORE ENCODED")
 
 
 def test_a_missing_shard(store_folder: Path) -> None:
@@ -110,7 +113,9 @@ def test_a_missing_shard(store_folder: Path) -> None:
 
 def test_a_shard_that_the_index_does_not_know(store_folder: Path) -> None:
     shutil.copy(store_folder / FIRST, store_folder / "shard-00007.h5")
-    assert findings(store_folder) == [Finding("is not in the index", shard="shard-00007.h5")]
+    assert findings(store_folder) == [
+        Finding("is not in the index; delete it, it is no part of the store", shard="shard-00007.h5")
+    ]
 
 
 @pytest.mark.parametrize("name", [INDEX, VIDEOS, GOPS])
@@ -119,6 +124,7 @@ def test_damaged_and_missing_index_files(store_folder: Path, name: str) -> None:
     (store_folder / name).write_bytes(data[:-3] + b"7" + data[-2:])
     (finding,) = verify_index(store_folder)
     assert finding.shard in (INDEX, name)
+    assert finding.problem.count(INDEX) <= 1
     (store_folder / name).unlink()
     (finding,) = verify_index(store_folder)
     assert name in finding.problem

@@ -33,8 +33,9 @@ ALL_SETTINGS = pytest.mark.parametrize(
         StoreSettings(32, 16, gop_size=4, residual_step=1, trace="integer"),
         StoreSettings(30, 18, gop_size=16, residual_step=4, pixel_format="rgb24", level=9),
         StoreSettings(16, 16, gop_size=2, level=-5, encoder={"quality": 2}),
+        StoreSettings(32, 16, gop_size=4, level="auto"),
     ],
-    ids=["default", "lossless", "rgb24", "fast"],
+    ids=["default", "lossless", "rgb24", "fast", "auto"],
 )
 
 

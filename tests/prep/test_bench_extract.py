@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FRAMES = {"jump/a": 24, "jump/b": 24, "run/c": 12, "run/d": 36, "run/e": 12}  # as `encode` has made them
-SPEEDS = {"mfcd": 1500.0, "mfcd, fastest level": 1800.0, "PyAV decoding": 10000.0, "plain NumPy": 100.0}
+SPEEDS = {
+    "mfcd": 1500.0,
+    "mfcd, level auto": 1200.0,
+    "mfcd, fastest level": 1800.0,
+    "PyAV decoding": 10000.0,
+    "plain NumPy": 100.0,
+}
 
 
 def encoded_files(encoded: Path) -> list[Path]:
@@ -44,7 +50,9 @@ def test_limits_are_shares_of_the_bare_decoder() -> None:
     result = summarize(SPEEDS, {}, {})
     assert result.headline.ratios == {"PyAV decoding": 0.15, "plain NumPy": 15.0}
     assert result.headline.missed == []
-    (fastest,) = result.more
+    smallest, fastest = result.more
+    assert smallest.ratios["PyAV decoding"] == pytest.approx(0.12)
+    assert smallest.missed == []
     assert fastest.ratios["PyAV decoding"] == pytest.approx(0.18)
     assert fastest.missed == ["PyAV decoding"]
     assert result.exit_status == 1

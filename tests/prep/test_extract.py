@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -14,9 +15,10 @@ import numpy as np
 import pytest
 from synthetic import encode, pan
 
-from mfcd_core.errors import UsageError
+from mfcd_core.errors import OutputError, UsageError
 from mfcd_core.store import Store
 from mfcd_core.store.index import read_index
+from mfcd_core.store.writer import ShardWriter
 from mfcd_prep.encode import encode_videos
 from mfcd_prep.extract import ExtractOptions, extract_videos
 from mfcd_prep.transcode import EncodeSettings
@@ -195,7 +197,8 @@ def damage(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("fault", "reason"), [(damage, "other bytes than the manifest recorded"), (Path.unlink, "No such file")]
+    ("fault", "problem", "reason"),
+    [(damage, "damaged", "other bytes than the manifest recorded"), (Path.unlink, "gone", "No such file")],
 )
 def test_a_bad_file_costs_itself_until_it_is_mended(
     encoded: Path,
@@ -203,6 +206,7 @@ def test_a_bad_file_costs_itself_until_it_is_mended(
     run_command: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
     fault: Callable[[Path], None],
+    problem: str,
     reason: str,
 ) -> None:
     command = ("extract", encoded, tmp_path / "store", "--jobs", "1", "--json")
@@ -214,6 +218,7 @@ def test_a_bad_file_costs_itself_until_it_is_mended(
         summary = json.loads(said.out)
         (failure,) = summary["failures"]
         assert (failure["id"], summary["num_shards_made"], summary["num_videos"]) == ("jump/b", num_made, 4)
+        assert failure["problem"] == problem
         assert reason in failure["reason"]
         assert "failed: jump/b: " in said.err
     assert Store(tmp_path / "store").videos.ids.tolist() == ["jump/a", "run/c", "run/d", "run/e"]
@@ -229,6 +234,32 @@ def test_where_every_video_fails_the_reason_is_said(encoded: Path, tmp_path: Pat
     with pytest.raises(UsageError, match=r"could be extracted.*jump/a.*No such file"):
         extract_videos(encoded, tmp_path / "store", ExtractOptions())
     assert list((tmp_path / "store").glob("*.*")) == [tmp_path / "store" / ".mfcd"]
+
+
+@pytest.mark.parametrize("place", [".", "store", "run/store"])
+def test_a_store_within_the_encoded_videos_is_refused(
+    encoded: Path, run_command: Callable[..., int], capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    before = sorted(encoded.rglob("*"))
+    for more in ((), ("--dry-run",)):
+        assert run_command("extract", encoded, encoded / place, *more) == 2
+        assert f"lies in {encoded}, whose videos are read: give a folder outside of it" in capsys.readouterr().err
+    assert sorted(encoded.rglob("*")) == before
+
+
+def test_a_disk_that_is_full_within_a_video_is_not_its_fault(
+    encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GOPs that wait for their shard in a file need room, too."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ShardWriter, "add_gop", full)
+    with pytest.raises(OutputError, match=r"No space left on device.*free some space, then run again"):
+        extract_videos(encoded, tmp_path / "store", ExtractOptions())
+    monkeypatch.undo()
+    assert extract_videos(encoded, tmp_path / "store", ExtractOptions()).num_videos == 5
 
 
 # Splits

@@ -200,11 +200,28 @@ def test_other_settings_make_all_again(foreign: Path, tmp_path: Path, options: E
     assert files_of(tmp_path / "store") == files_of(tmp_path / "new")
 
 
+def test_a_video_that_was_encoded_anew_makes_its_shard_again(foreign: Path, tmp_path: Path) -> None:
+    """Its id, its size and its number of GOPs are as before."""
+    before = extract_videos(foreign, tmp_path / "store", OPTIONS)
+    assert len({(foreign / name).read_bytes() for name in ("jump/00.mp4", "run/01.mp4")}) == 2  # two GOPs each
+    shutil.copy(foreign / "run" / "01.mp4", foreign / "jump" / "00.mp4")
+    summary = extract_videos(foreign, tmp_path / "store", OPTIONS)
+    assert (summary.num_shards_made, summary.num_gops) == (1, before.num_gops)
+    extract_videos(foreign, tmp_path / "new", OPTIONS)
+    assert files_of(tmp_path / "store") == files_of(tmp_path / "new")
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1000])
 
 
-@pytest.mark.parametrize("fault", [truncate, Path.unlink])
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("fault", [truncate, Path.unlink, flip_a_bit])
 def test_a_shard_that_is_not_as_recorded_is_made_again(
     foreign: Path, tmp_path: Path, undisturbed: dict[str, bytes], fault: Callable[[Path], None]
 ) -> None:

@@ -67,24 +67,68 @@ def test_encode_goes_on_when_a_full_disk_has_room_again(source: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_extract_goes_on_when_a_full_disk_has_room_again(source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "shard_gops"), [("1200k", 2), ("1200k", 24)])  # full after some shards, or within one
+def test_extract_goes_on_when_a_full_disk_has_room_again(
+    source: Path, tmp_path: Path, size: str, shard_gops: int
+) -> None:
     encode_videos(source, tmp_path / "e", type(SMALL)(size=(128, 128)))
     (tmp_path / "disk").mkdir()
     said = run_script(f"""
-        cd {tmp_path} && mount -t tmpfs -o size=1200k none disk
-        {PROGRAM} extract e disk/store --shard-gops 2 --jobs 2; echo status $?
+        cd {tmp_path} && mount -t tmpfs -o size={size} none disk
+        {PROGRAM} extract e disk/store --shard-gops {shard_gops} --jobs 2; echo status $?
         mount -o remount,size=100m disk
-        {PROGRAM} extract e disk/store --shard-gops 2 --jobs 2; echo status $?
+        {PROGRAM} extract e disk/store --shard-gops {shard_gops} --jobs 2; echo status $?
         cp -r disk/store kept""")
     assert [line for line in said if line.startswith("status")] == ["status 2", "status 0"]
+    assert not any(line.startswith("failed:") for line in said), "the videos are not to blame"
     (error,) = (line for line in said if line.startswith("error:"))
     assert "No space left on device" in error
     assert "free some space, then run again" in error
-    extract_videos(tmp_path / "e", tmp_path / "undisturbed", ExtractOptions(shard_gops=2))
+    extract_videos(tmp_path / "e", tmp_path / "undisturbed", ExtractOptions(shard_gops=shard_gops))
     names = {path.name for path in (tmp_path / "undisturbed").iterdir() if path.is_file()}
     assert names == {path.name for path in (tmp_path / "kept").iterdir() if path.is_file()}
     for name in names:
         assert (tmp_path / "kept" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+
+
+WRITE_SHARDS = """
+import subprocess
+from pathlib import Path
+import numpy as np
+from mfcd_core.store.settings import StoreSettings
+from synthetic import random_gop, write_shard
+
+settings = StoreSettings(32, 16, gop_size=4)
+videos = {"walk/a": [random_gop(settings, np.random.default_rng(0)) for _ in range(3)]}
+subprocess.run(["mount", "-o", "remount,size=1m", "."], check=True)
+write_shard(Path("whole.h5"), settings, videos)
+whole = Path("whole.h5").read_bytes()
+Path("whole.h5").unlink()
+for limit in range(4096, len(whole), 4096):
+    subprocess.run(["mount", "-o", f"remount,size={limit}", "."], check=True)
+    path = Path(f"{limit}.h5")
+    try:
+        write_shard(path, settings, videos)
+        print("whole" if path.read_bytes() == whole else "damaged", flush=True)
+    except OSError as error:
+        print(error.strerror, flush=True)
+    path.unlink(missing_ok=True)
+print("end")
+"""
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_within_a_shard_is_an_error_of_the_system(tmp_path: Path) -> None:
+    """Wherever it stops: HDF5 itself says something else as it closes such a file, or crashes."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "write.py").write_text(WRITE_SHARDS)
+    said = run_script(f"""
+        cd {tmp_path}/disk && mount -t tmpfs -o size=1m none . && cd {tmp_path}/disk
+        PYTHONPATH={os.pathsep.join(sys.path)} {sys.executable} ../write.py""")
+    full, whole = "No space left on device", "whole"  # empty blocks of the tree take no room
+    num_full, num_whole = said.count(full), said.count(whole)
+    assert num_full >= 5
+    assert said == [full] * num_full + [whole] * num_whole + ["end"]
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from synthetic import trace_file
 
 from mfcd_core.blocks import MOTION_VECTOR, blocks_from_vectors
-from mfcd_core.gop import Gop
+from mfcd_core.gop import Gop, signed_motion
 from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.store.settings import StoreSettings
 from mfcd_prep.audit import audit_gop, iter_pictures
@@ -89,7 +89,7 @@ def trace_gop(pictures: list[Picture], settings: StoreSettings) -> Gop:
     return Gop(
         {name: tracer.arrays[f"iframe/{name}"] for name in names},
         {name: tracer.arrays[f"residual/{name}"].astype(np.int16) * settings.residual_step for name in names},
-        tracer.arrays["motion"],
+        signed_motion(tracer.arrays["motion"]),
         settings.gop_size,
         settings.pixel_format,
     )

@@ -184,14 +184,17 @@ def test_b_frames_are_refused(tmp_path: Path) -> None:
 
 def test_another_frame_size_is_named_with_what_to_do(tmp_path: Path) -> None:
     path = encode(tmp_path / "v.mp4", pan(12, 0, 1, size=(64, 48)))
-    with pytest.raises(VideoError, match="frame 0 is 48x64, expected the store's 128x96; encode it with --size 128x96"):
+    said = "frame 0 is 48x64, expected the store's 128x96; encode it with --size 128x96"
+    with pytest.raises(VideoError, match=said) as raised:
         trace_all(path)
+    assert raised.value.problem == "other-format"
 
 
 def test_another_chroma_format_is_refused(tmp_path: Path) -> None:
     path = encode(tmp_path / "v.mp4", pan(12, 0, 1, size=SIZE), options=["-c:v", "libx264", "-pix_fmt", "yuv444p"])
-    with pytest.raises(VideoError, match="pixel format yuv444p, expected yuv420p"):
+    with pytest.raises(VideoError, match="pixel format yuv444p, expected yuv420p") as raised:
         trace_all(path)
+    assert raised.value.problem == "other-format"
 
 
 def test_playlists_do_not_lead_to_other_files(tmp_path: Path) -> None:
@@ -209,8 +212,9 @@ def test_damage_that_the_decoder_conceals_is_refused(tmp_path: Path) -> None:
     middle = (data.index(b"mdat") + data.index(b"moov")) // 2
     damaged[middle : middle + 64] = bytes(64)
     path.write_bytes(damaged)
-    with pytest.raises(VideoError):
+    with pytest.raises(VideoError, match="the decoder concealed damage") as raised:
         trace_all(path)
+    assert raised.value.problem == "damaged"
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video", bytes(5000)])

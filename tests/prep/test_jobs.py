@@ -47,11 +47,11 @@ def test_an_exception_costs_its_own_task(workers: Workers) -> None:
         if task == 3:
             raise ValueError("three\nlines")
         if task == 4:
-            raise VideoError("a video without frames")
+            raise VideoError("a video without frames", "no-frames")
         return task
 
     expected = {task: Done(task) for task in range(8)}
-    lost = {3: Lost("ValueError: three lines"), 4: Lost("a video without frames")}
+    lost = {3: Lost("ValueError: three lines"), 4: Lost("a video without frames", "no-frames")}
     assert outcomes_of(range(8), worker, workers) == expected | lost
 
 
@@ -66,6 +66,7 @@ def test_a_killed_worker_costs_its_own_task(number: signal.Signals) -> None:
     lost = outcomes.pop(5)
     assert isinstance(lost, Lost)
     assert number.name in lost.reason
+    assert lost.problem == "killed"
     assert outcomes == {task: Done(task) for task in range(12) if task != 5}
 
 

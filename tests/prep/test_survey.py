@@ -99,9 +99,37 @@ def test_what_does_not_open_is_a_failure_and_keeps_its_class(foreign: Path) -> N
     (foreign / "fall" / "0.mp4").write_text("no video")
     (foreign / "notes.txt").write_text("no video either")
     survey = survey_encoded(foreign, "auto", IN_THIS_PROCESS)
-    ((video_id, _, reason, _),) = survey.failures
+    ((video_id, problem, reason, _),) = survey.failures
     assert (video_id, len(survey.videos), survey.classes) == ("fall/0", 12, ("fall", "jump", "run"))
+    assert problem == "not-a-video"
     assert "cannot be read as a video" in reason
+
+
+def test_one_video_of_another_size_does_not_decide_for_all(tmp_path: Path) -> None:
+    """Not even the first one, and not even an odd size, that no store can have."""
+    for name, size in {"0": (47, 65), "1": (48, 64), "2": (48, 64), "3": (32, 32)}.items():
+        encode(tmp_path / "e" / "walk" / f"{name}.mp4", pan(12, 0, 1, size=size))
+    assert survey_encoded(tmp_path / "e", "auto", IN_THIS_PROCESS).size == (64, 48)
+    summary = extract_videos(tmp_path / "e", tmp_path / "store", ExtractOptions())
+    assert [(failure.id, failure.problem) for failure in summary.failures] == [
+        ("walk/0", "other-format"),
+        ("walk/3", "other-format"),
+    ]
+    assert Store(tmp_path / "store").videos.ids.tolist() == ["walk/1", "walk/2"]
+
+
+def test_a_file_without_its_end_does_not_count_as_whole(tmp_path: Path) -> None:
+    """Cut between two packets, every frame before the cut decodes without complaint."""
+    path = tmp_path / "walk" / "0.avi"
+    encode(path, pan(48, 0, 1, size=(48, 64)))
+    with av.open(str(path)) as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.size]
+    (tmp_path / "walk" / "1.avi").write_bytes(path.read_bytes()[: places[24] - 8])
+    survey = survey_encoded(tmp_path, "auto", IN_THIS_PROCESS)
+    assert [video.id for video in survey.videos] == ["walk/0"]
+    ((video_id, problem, reason, _),) = survey.failures
+    assert (video_id, problem) == ("walk/1", "truncated")
+    assert "or more by its container; run mfcd-prep encode, which keeps what is there" in reason
 
 
 def test_links_out_of_the_folder_are_not_followed(foreign: Path, tmp_path: Path) -> None:
@@ -131,7 +159,8 @@ def test_tails_of_foreign_videos(tmp_path: Path, tail: str, num_frames: list[int
     assert Store(tmp_path / "store").videos.num_frames.tolist() == num_frames
     assert len(summary.failures) == 3 - len(num_frames)
     assert all(
-        "5 frames, less than a GOP of 12; use --tail auto or pad" in reason for _, _, reason, _ in summary.failures
+        (problem, "less than a GOP of 12; use --tail auto or pad" in reason) == ("too-short", True)
+        for _, problem, reason, _ in summary.failures
     )
 
 

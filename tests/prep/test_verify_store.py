@@ -121,7 +121,7 @@ def test_a_missing_and_a_stray_shard(
 ) -> None:
     (store / FIRST).rename(store / "shard-00007.h5")
     assert [(finding["shard"], finding["problem"]) for finding in verify(store)["findings"]] == [
-        ("shard-00007.h5", "is not in the index"),
+        ("shard-00007.h5", "is not in the index; delete it, it is no part of the store"),
         (FIRST, "is missing"),
     ]
     assert run_command("verify", store, "--jobs", "1") == 1

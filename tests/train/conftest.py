@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from clips import NUM_GOPS, STORED, write_gops
+from staging import write_noise
 from synthetic import random_gop
 from tiny_runs import STUDENT, TEACHER, run_command, write_recipe, write_tiny_store
 
+from mfcd_core.store import Store
 from mfcd_core.store.settings import StoreSettings
 from mfcd_train.train import main as train
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from mfcd_core.store import Store
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,3 +73,19 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], St
         gops = [random_gop(settings, random) for _ in range(NUM_GOPS)]
         found[pixel_format, step] = write_gops(folder / f"{pixel_format}-{step}", settings, gops)
     return found
+
+
+@pytest.fixture(scope="session")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in five shards; see `staging`."""
+    return write_noise(tmp_path_factory.mktemp("stage") / "store", seed=0)
+
+
+@pytest.fixture
+def store(noise: Path, tmp_path: Path) -> Store:
+    return Store(shutil.copytree(noise, tmp_path / "store"))
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Path:
+    return tmp_path / "local"

@@ -63,6 +63,19 @@ def test_a_format_is_the_same_alone_and_beside_others(stores: Mapping[tuple[str,
         assert np.array_equal(assemble(store, assembler, EVERY_GOP, [name])[name], together[name])
 
 
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "rgb24"])
+def test_a_store_without_compression_gives_the_same_clips(tmp_path: Path, pixel_format: str) -> None:
+    clips = []
+    for compression in ("zstd", "none"):
+        settings = StoreSettings(32, 16, gop_size=4, pixel_format=pixel_format, compression=compression)
+        gops = [random_gop(settings, np.random.default_rng(seed)) for seed in range(2)]
+        store = write_gops(tmp_path / compression, settings, gops)
+        draws = draw([0, 1], [0.0, 1.0], [1.0, 0.3], [False, True])
+        clips.append(assemble(store, Assembler(settings, 32, 12), draws, list(CLIP_FORMATS)))
+    for name in CLIP_FORMATS:
+        assert np.array_equal(clips[0][name], clips[1][name]), name
+
+
 def test_clips_are_normalised_by_the_published_constants(tmp_path: Path) -> None:
     settings = StoreSettings(16, 16, gop_size=2, pixel_format="rgb24")
     arrays = {array.name: np.zeros(array.shape, array.dtype) for array in settings.stored_arrays()}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +14,21 @@ import pytest
 import torch
 from torch import nn
 
-from mfcd_core.errors import UsageError
-from mfcd_train.checkpoint import CHECKPOINT, Progress, load_checkpoint, load_weights, save_checkpoint
+from mfcd_core.errors import OutputError, UsageError
+from mfcd_train.checkpoint import (
+    BEST,
+    CHECKPOINT,
+    Progress,
+    keep_checkpoint,
+    keep_epoch,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+    weights_checksum,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 def network(hidden: int = 3) -> nn.Sequential:
@@ -58,8 +69,9 @@ def test_a_checkpoint_replaces_the_one_before_and_leaves_nothing_else(tmp_path: 
 # Failures while saving
 
 
-def fail_halfway(_state: object, path: Path) -> None:
-    path.write_bytes(b"half a checkpoint")
+def fail_halfway(path: Path, content: memoryview) -> None:
+    with path.open("wb") as file:
+        file.write(content[:100])
     raise OSError(28, "No space left on device")
 
 
@@ -67,16 +79,61 @@ def fail(*_: object) -> None:
     raise OSError(5, "Input/output error")
 
 
-@pytest.mark.parametrize(("where", "name", "failure"), [(torch, "save", fail_halfway), (os, "fsync", fail)])
+@pytest.mark.parametrize(
+    ("where", "name", "failure", "reason"),
+    [(Path, "write_bytes", fail_halfway, "No space left on device"), (os, "fsync", fail, "Input/output error")],
+)
 def test_a_failure_while_saving_leaves_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: object, name: str, failure: object
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: object, name: str, failure: object, reason: str
 ) -> None:
     weights = save(tmp_path)
     monkeypatch.setattr(where, name, failure)
-    with pytest.raises(OSError, match=r"No space left|Input/output"):
+    with pytest.raises(OutputError, match=rf"step 3 cannot be written \({reason}\).* goes on from .*, step 3"):
         save(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
     assert is_same(load_checkpoint(tmp_path)["model"], weights)
+
+
+def test_a_checkpoint_is_kept_under_another_name_though_the_next_one_replaces_it(tmp_path: Path) -> None:
+    weights = save(tmp_path, Progress(1, 0, 3))
+    keep_checkpoint(tmp_path, BEST)
+    save(tmp_path, Progress(2, 0, 6))
+    assert load_checkpoint(tmp_path, BEST)["progress"]["step"] == 3
+    assert is_same(load_checkpoint(tmp_path, BEST)["model"], weights)
+    keep_checkpoint(tmp_path, BEST)
+    assert load_checkpoint(tmp_path, BEST)["progress"]["step"] == 6
+
+
+def test_a_checkpoint_is_copied_where_links_do_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = save(tmp_path)
+    monkeypatch.setattr(Path, "hardlink_to", fail)
+    keep_checkpoint(tmp_path, BEST)
+    assert not (tmp_path / BEST).samefile(tmp_path / CHECKPOINT)
+    assert is_same(load_checkpoint(tmp_path, BEST)["model"], weights)
+
+
+@pytest.mark.parametrize(("keep_last", "kept"), [(0, []), (1, ["0012"]), (3, ["0010", "0011", "0012"])])
+def test_the_last_epochs_are_kept(tmp_path: Path, keep_last: int, kept: list[str]) -> None:
+    for epoch in range(8, 13):
+        save(tmp_path, Progress(epoch, 0, epoch))
+        keep_epoch(tmp_path, epoch, keep_last)
+    assert [path.name for path in sorted(tmp_path.glob("epoch-*"))] == [f"epoch-{name}.pt" for name in kept]
+    assert [load_checkpoint(tmp_path, f"epoch-{name}.pt")["progress"]["epoch"] for name in kept] == [
+        int(n) for n in kept
+    ]
+
+
+def test_the_checksum_of_weights_sees_values_names_and_shapes() -> None:
+    weights = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1)}
+    others = [
+        {"a": weights["a"].clone().index_fill_(0, torch.tensor([1]), 9), "b": weights["b"]},
+        {"a": weights["a"].reshape(3, 2), "b": weights["b"]},
+        {"a": weights["a"], "c": weights["b"]},
+        {"a": weights["a"], "b": weights["b"].double()},
+    ]
+    same = {"a": weights["a"].t().contiguous().t(), "b": weights["b"]}  # other strides
+    assert weights_checksum(same) == weights_checksum(weights)
+    assert len({weights_checksum(each) for each in (weights, *others)}) == 5
 
 
 # Hostile and damaged files
@@ -169,6 +226,7 @@ def wrong(name: str) -> dict[str, Any]:
         "shape": {"2.weight": torch.ones(2, 4)},
         "dtype": {"1.num_batches_tracked": torch.tensor(1.5)},
         "text": {"0.bias": "none"},
+        "nan": {"0.bias": torch.tensor([1.0, torch.nan, 1.0])},
     }
     if name == "missing":
         del weights["0.weight"]
@@ -176,23 +234,24 @@ def wrong(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("name", "tensor"),
+    ("name", "said"),
     [
-        ("missing", "0.weight"),
-        ("extra", "other.weight"),
-        ("shape", "2.weight"),
-        ("dtype", "1.num_batches_tracked"),
-        ("text", "0.bias"),
+        ("missing", "1 missing (0.weight)"),
+        ("extra", "1 unexpected (other.weight)"),
+        ("shape", "1 unfit (2.weight (2, 4) float32, expected (2, 3) float32)"),
+        ("dtype", "1 unfit (1.num_batches_tracked () float32, expected () int64)"),
+        ("text", "1 unfit (0.bias is no tensor)"),
+        ("nan", "1 unfit (0.bias is not finite)"),
     ],
 )
-def test_weights_that_do_not_fit_are_named_and_change_nothing(name: str, tensor: str) -> None:
+def test_weights_that_do_not_fit_are_named_and_change_nothing(name: str, said: str) -> None:
     model = network()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    with pytest.raises(UsageError, match=f"weights of runs/a do not fit: 1 tensors differ, the first is '{tensor}'"):
+    with pytest.raises(UsageError, match=re.escape(f"weights of runs/a do not fit: {said}; expected")):
         load_weights(model, wrong(name), "runs/a")
     assert is_same(model.state_dict(), before)
 
 
 def test_another_networks_weights_are_counted() -> None:
-    with pytest.raises(UsageError, match=r"7 tensors differ, the first is '0.weight'"):
+    with pytest.raises(UsageError, match=r"7 unfit \(0.weight \(4, 2\) float32, expected .*, 3 more\)"):
         load_weights(network(3), network(4).state_dict(), "runs/a")

@@ -13,7 +13,7 @@ from mfcd_train.losses import (
     HINT_REDUCTIONS,
     SOFT_DIRECTIONS,
     cross_entropy,
-    hint_loss,
+    hint_losses,
     soft_loss,
     total_loss,
 )
@@ -51,30 +51,42 @@ def numpy_hint_loss(reduction: str, student: dict[str, torch.Tensor], teacher: d
     return float(total)
 
 
+def hint_sum(student: dict[str, torch.Tensor], teacher: dict[str, torch.Tensor], reduction: str) -> torch.Tensor:
+    return torch.stack(list(hint_losses(student, teacher, list(student), reduction).values())).sum()
+
+
 @pytest.mark.parametrize("reduction", HINT_REDUCTIONS)
-def test_hint_loss_is_the_squared_distance_summed_over_layers(reduction: str) -> None:
+def test_hint_losses_are_the_squared_distances_of_layers(reduction: str) -> None:
     student, teacher = maps(0), maps(1)
     expected = numpy_hint_loss(reduction, student, teacher)
-    assert hint_loss(student, teacher, reduction).item() == pytest.approx(expected, rel=1e-12)
+    assert hint_sum(student, teacher, reduction).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_hint_loss_does_not_depend_on_the_order_of_layers() -> None:
+def test_hint_losses_do_not_depend_on_the_order_of_layers() -> None:
     student, teacher = maps(0), maps(1)
     swapped = dict(reversed(teacher.items()))
-    assert hint_loss(student, swapped).item() == pytest.approx(hint_loss(student, teacher).item(), rel=1e-12)
+    assert hint_losses(student, swapped, list(SHAPES)) == hint_losses(student, teacher, list(SHAPES))
+
+
+@pytest.mark.parametrize("layers", [["conv5"], ["maxpool", "conv2"]])
+def test_only_the_layers_that_are_asked_for_are_compared(layers: list[str]) -> None:
+    student, teacher = maps(0), maps(1)
+    losses, every = (hint_losses(student, teacher, names) for names in (layers, list(SHAPES)))
+    assert losses == {name: every[name] for name in layers}
+    sum(losses.values()).backward()
+    assert [name for name in SHAPES if student[name].grad is not None] == [n for n in SHAPES if n in layers]
 
 
 def test_hint_sum_is_mean_times_elements_of_a_sample() -> None:
-    student, teacher = ({"conv2": maps(seed)["conv2"]} for seed in (0, 1))
-    elements = math.prod(SHAPES["conv2"][1:])
-    ratio = hint_loss(student, teacher, "sum") / hint_loss(student, teacher, "mean")
-    assert ratio.item() == pytest.approx(elements)
+    student, teacher = maps(0), maps(1)
+    by_sum, by_mean = (hint_losses(student, teacher, ["conv2"], reduction)["conv2"] for reduction in ("sum", "mean"))
+    assert (by_sum / by_mean).item() == pytest.approx(math.prod(SHAPES["conv2"][1:]))
 
 
 @pytest.mark.parametrize("reduction", HINT_REDUCTIONS)
 def test_hint_gradient_pulls_the_student_and_never_reaches_the_teacher(reduction: str) -> None:
     student, teacher = maps(0), maps(1)
-    hint_loss(student, teacher, reduction).backward()
+    hint_sum(student, teacher, reduction).backward()
     for name, shape in SHAPES.items():
         count = shape[0] if reduction == "sum" else math.prod(shape)
         expected = 2 * (student[name] - teacher[name]).detach() / count
@@ -84,13 +96,13 @@ def test_hint_gradient_pulls_the_student_and_never_reaches_the_teacher(reduction
 
 @pytest.mark.parametrize("reduction", HINT_REDUCTIONS)
 def test_equal_maps_have_no_hint_loss(reduction: str) -> None:
-    assert hint_loss(maps(0), maps(0), reduction).item() == 0
+    assert hint_sum(maps(0), maps(0), reduction).item() == 0
 
 
 def test_hints_in_half_precision_are_compared_in_float32() -> None:
     student = {"conv2": torch.full((1, 8, 4, 32, 32), 300.0, dtype=torch.float16)}
     teacher = {"conv2": torch.zeros(1, 8, 4, 32, 32, dtype=torch.bfloat16)}
-    loss = hint_loss(student, teacher, "sum")
+    loss = hint_sum(student, teacher, "sum")
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(8 * 4 * 32 * 32 * 300.0**2)
 
@@ -98,14 +110,15 @@ def test_hints_in_half_precision_are_compared_in_float32() -> None:
 def test_hints_that_do_not_match_are_refused() -> None:
     narrow = maps(1) | {"conv5": torch.zeros(3, 1, 1, 1, 1)}
     with pytest.raises(UsageError, match="same network"):
-        hint_loss(maps(0), narrow)
+        hint_losses(maps(0), narrow, list(SHAPES))
     with pytest.raises(UsageError, match="same network"):
-        hint_loss(maps(0), {"conv2": maps(1)["conv2"]})
+        hint_losses(maps(0), {"conv2": maps(1)["conv2"]}, list(SHAPES))
+    assert hint_losses(maps(0), narrow, ["conv2"])  # the layer that differs is not asked for
 
 
 def test_unknown_reduction_names_the_choices() -> None:
     with pytest.raises(UsageError, match=r"reduction 'max' is unknown; choose one of mean, sum"):
-        hint_loss(maps(0), maps(1), "max")
+        hint_losses(maps(0), maps(1), list(SHAPES), "max")
 
 
 # Soft logits, Eq. 6
@@ -187,13 +200,22 @@ def test_cross_entropy_is_the_mean_negative_log_probability_of_the_label() -> No
     assert cross_entropy(logits(0).bfloat16(), labels).dtype == torch.float32
 
 
-def test_total_weighs_the_terms_and_logs_them_unweighted() -> None:
-    terms = torch.tensor([1.5, 20.0, 0.25], requires_grad=True)
-    losses = total_loss(*terms, hint_weight=0.01, soft_weight=2.0)
+def test_total_weighs_the_terms_and_logs_each_beside_its_weight() -> None:
+    ce, maxpool, conv5, soft = terms = torch.tensor([1.5, 12.0, 8.0, 0.25], requires_grad=True)
+    losses = total_loss(ce, {"maxpool": maxpool, "conv5": conv5}, soft, hint_weight=0.01, soft_weight=2.0)
     assert {name: loss.item() for name, loss in losses.items()} == pytest.approx(
-        {"loss/ce": 1.5, "loss/hint": 20.0, "loss/soft": 0.25, "loss/total": 1.5 + 0.2 + 0.5}
+        {
+            "loss/ce": 1.5,
+            "loss/hint": 20.0,
+            "loss/hint/maxpool": 12.0,
+            "loss/hint/conv5": 8.0,
+            "loss/soft": 0.25,
+            "weight/hint": 0.01,
+            "weight/soft": 2.0,
+            "loss/total": 1.5 + 0.2 + 0.5,
+        }
     )
     losses["loss/total"].backward()
     assert terms.grad is not None
-    assert terms.grad.tolist() == pytest.approx([1.0, 0.01, 2.0])
+    assert terms.grad.tolist() == pytest.approx([1.0, 0.01, 0.01, 2.0])
     assert [name for name, loss in losses.items() if loss.requires_grad] == ["loss/total"]

@@ -11,7 +11,8 @@ import pytest
 from mfcd_core.errors import UsageError
 from mfcd_core.store import Store
 from mfcd_train.checkpoint import CHECKPOINT, Progress
-from mfcd_train.config import Recipe, load_recipe
+from mfcd_train.config import Recipe
+from mfcd_train.recipe_files import load_recipe
 from mfcd_train.runlog import METRICS, RECIPE, RUN, begin_run, open_run
 
 if TYPE_CHECKING:
@@ -83,6 +84,26 @@ def test_another_command_is_told_what_differs(
     with pytest.raises(UsageError, match=f"holds a run with another {named}; choose another --out"):
         begin_run(run.folder, Recipe.from_dict(values), store, seed, origin)
     assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == before
+
+
+def test_how_a_run_goes_may_change_and_is_said(
+    run: RunLog, recipe: Recipe, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = replace(recipe, run=replace(recipe.run, loader_threads=1, checkpoint_seconds=5.0))
+    again = begin_run(run.folder, changed, store, 7, ORIGIN)
+    assert again.recipe == changed == load_recipe(str(run.folder / RECIPE))
+    assert "goes on with another run.loader_threads, run.checkpoint_seconds" in capsys.readouterr().err
+    assert again.read_metrics() == run.read_metrics()
+    begin_run(run.folder, changed, store, 7, ORIGIN)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_teacher_that_has_learnt_since_is_refused(tmp_path: Path, recipe: Recipe, store: Store) -> None:
+    origin = {"teacher": "/runs/a", "init": "none", "teacher_checksum": "1f"}
+    begin_run(tmp_path, recipe, store, 7, origin).append({"step": 10, "epoch": 3})
+    assert begin_run(tmp_path, recipe, store, 7, origin).facts["teacher_checksum"] == "1f"
+    with pytest.raises(UsageError, match="teacher /runs/a has other weights by now; choose another --out"):
+        begin_run(tmp_path, recipe, store, 7, {**origin, "teacher_checksum": "2e"})
 
 
 def test_another_store_is_named(run: RunLog, recipe: Recipe, store: Store) -> None:

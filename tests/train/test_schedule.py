@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from mfcd_train.config import OptimRecipe, load_recipe
-from mfcd_train.schedule import SCHEDULES
+from mfcd_train.config import OptimRecipe
+from mfcd_train.recipe_files import load_recipe
+from mfcd_train.schedule import SCHEDULES, Validation, best_epoch, num_plateaus
 
 
 def rate(epoch: float, **keys: Any) -> float:  # noqa: ANN401
@@ -29,6 +30,42 @@ def test_cosine_falls_from_the_rate_to_zero() -> None:
 
 def test_constant_stays() -> None:
     assert {rate(epoch, schedule="constant") for epoch in (0, 5, 10)} == {0.8}
+
+
+def test_every_plateau_multiplies_by_gamma() -> None:
+    optim = OptimRecipe(learning_rate=0.8, epochs=10, schedule="plateau", gamma=0.5, milestones=(1,))
+    assert [optim.rate_at(5, number) for number in range(4)] == pytest.approx([0.8, 0.4, 0.2, 0.1])
+    other = OptimRecipe(learning_rate=0.8, epochs=10, schedule="constant", gamma=0.5)
+    assert other.rate_at(5, 3) == 0.8
+
+
+def validations(*top1: float, every: int = 1) -> list[Validation]:
+    return [Validation(value, 0.0, -every * (number + 1)) for number, value in enumerate(top1)]
+
+
+def test_the_best_epoch_has_most_right_answers_then_least_cross_entropy_then_comes_first() -> None:
+    assert best_epoch([]) == 0
+    assert best_epoch(validations(0.1, 0.3, 0.2)) == 2
+    assert best_epoch(validations(0.3, 0.3, 0.3)) == 1
+    assert best_epoch([Validation(0.5, -1.0, -1), Validation(0.5, -0.9, -2), Validation(0.4, -0.1, -3)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("top1", "every", "expected"),
+    [
+        ((), 1, 0),
+        ((0.1, 0.2, 0.3, 0.4), 1, 0),
+        ((0.4, 0.1, 0.1), 1, 1),
+        ((0.4, 0.1, 0.5, 0.1), 1, 0),
+        ((0.4, 0.1, 0.1, 0.2, 0.3), 1, 2),
+        ((0.4, 0.4, 0.4, 0.4), 1, 1),
+        ((0.4, 0.3), 5, 1),
+    ],
+)
+def test_a_plateau_is_two_epochs_without_a_better_validation(
+    top1: tuple[float, ...], every: int, expected: int
+) -> None:
+    assert num_plateaus(validations(*top1, every=every), 2) == expected
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -13,6 +13,7 @@ from synthetic import random_gop, write_store
 from tiny_runs import run_command, write_tiny_store
 
 from mfcd_core.store.settings import StoreSettings
+from mfcd_train.checkpoint import CHECKPOINT
 from mfcd_train.train import main
 
 if TYPE_CHECKING:
@@ -55,8 +56,52 @@ def test_an_unknown_split_is_named(tiny_store: Path, teacher_recipe: Path, tmp_p
 def test_a_teacher_of_other_classes_is_refused(student_recipe: Path, teacher_run: Path, tmp_path: Path) -> None:
     store = noise_store(tmp_path / "store", ["a/1", "b/1", "b/2"], {"s": {"train": ["a/1", "b/1"], "test": ["b/2"]}})
     failed = train(store, student_recipe, tmp_path / "run", "--teacher", teacher_run, "--init", "none")
-    assert "classes" in last_line(failed)
-    assert str(teacher_run) in last_line(failed)
+    line = error_line(failed)
+    assert line.startswith(f"teacher {teacher_run} knows 2 classes (down, right), the store has 2 (a, b): expected the")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_that_was_trained_on_is_refused_by_a_run_that_began_with_it(
+    tiny_store: Path, student_recipe: Path, teacher_run: Path, tmp_path: Path
+) -> None:
+    teacher = shutil.copytree(teacher_run, tmp_path / "teacher")
+    arguments = (tiny_store, student_recipe, tmp_path / "run", "--teacher", teacher)
+    assert train(*arguments, "--set", "optim.epochs=1").status == 0
+    state = torch.load(teacher / CHECKPOINT, weights_only=True)
+    state["model"]["classifier.bias"][0] += 1e-6
+    torch.save(state, teacher / CHECKPOINT)
+    line = error_line(train(*arguments, "--set", "optim.epochs=1"))
+    assert line == f"{tmp_path / 'run'}: teacher {teacher} has other weights by now; choose another --out"
+
+
+@pytest.mark.parametrize(
+    ("splits", "counts"),
+    [
+        ({"train": ["a/1", "b/1"]}, "train 2"),
+        ({"train": [], "test": ["b/2"]}, "train 0, test 1"),
+        ({"test": ["a/1", "b/2"]}, "test 2"),
+    ],
+)
+def test_a_split_without_videos_to_train_or_test_with_is_refused(
+    teacher_recipe: Path, tmp_path: Path, splits: Mapping[str, Sequence[str]], counts: str
+) -> None:
+    store = noise_store(tmp_path / "store", ["a/1", "b/1", "b/2"], {"s": splits})
+    line = error_line(train(store, teacher_recipe, tmp_path / "run"))
+    assert line == f"split 's' of {store} has {counts}: expected train and test videos"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("other", ["step", "classes", "trace"])
+def test_a_run_goes_on_with_no_other_store(teacher_recipe: Path, tmp_path: Path, other: str) -> None:
+    settings = {"step": {"residual_step": 4}, "trace": {"trace": "integer"}, "classes": {}}[other]
+    first, out = write_tiny_store(tmp_path / "first"), tmp_path / "run"
+    assert train(first, teacher_recipe, out, "--set", "optim.epochs=1").status == 0
+    classes = ("down", "up") if other == "classes" else ("down", "right")
+    second = write_tiny_store(tmp_path / "second", classes, **settings)
+    line = error_line(train(second, teacher_recipe, out, "--set", "optim.epochs=1"))
+    named = "classes" if other == "classes" else "store_settings"
+    assert line.startswith(f"{out} holds a run with another store_checksum, ")
+    assert named in line
 
 
 def test_a_student_is_no_teacher(tiny_store: Path, student_recipe: Path, student_run: Path, tmp_path: Path) -> None:
@@ -81,6 +126,18 @@ def test_weights_of_another_network_are_refused(
     failed = train(tiny_store, student_recipe, tmp_path, "--teacher", teacher_run, "--set", "model.depth=[1,1,1,2]")
     assert "do not fit" in error_line(failed)
     assert "conv5.B02" in error_line(failed)
+
+
+@pytest.mark.parametrize("name", ["format", "format_version", "settings"])
+def test_a_store_of_another_format_is_refused(
+    tiny_store: Path, teacher_recipe: Path, tmp_path: Path, name: str
+) -> None:
+    store = shutil.copytree(tiny_store, tmp_path / "store")
+    index = json.loads((store / "index.json").read_text())
+    (store / "index.json").write_text(json.dumps({**index, name: "something"}))
+    line = error_line(train(store, teacher_recipe, tmp_path / "run"))
+    assert str(store) in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_store_of_a_later_version_is_refused(tiny_store: Path, teacher_recipe: Path, tmp_path: Path) -> None:
@@ -113,6 +170,19 @@ def test_a_device_that_is_not_there_is_refused(
 ) -> None:
     outcome = run_command(main, tiny_store, "--recipe", teacher_recipe, "--out", tmp_path / "run", "--device", device)
     assert f"--device {device}: expected one of auto, cpu, cuda" in error_line(outcome)
+
+
+def test_bf16_of_clips_that_torch_gets_wrong_on_a_cpu_is_refused(
+    tiny_store: Path, teacher_recipe: Path, tmp_path: Path
+) -> None:
+    ids = ["a/1", "a/2", "b/1", "b/2"]
+    short = noise_store(tmp_path / "store", ids, {"s": {"train": ids[::2], "test": ids[1::2]}})
+    line = error_line(train(short, teacher_recipe, tmp_path / "run", "--set", "run.precision=bf16-mixed"))
+    assert "bf16-mixed on a CPU with 4 frames of 28 pixels: expected at least 5 of 17" in line
+    settings = ("--set", "run.precision=bf16-mixed", "--set", "data.crop_size=16")
+    line = error_line(train(tiny_store, teacher_recipe, tmp_path / "run", *settings))
+    assert "with 12 frames of 16 pixels" in line
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])

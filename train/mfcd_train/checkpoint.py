@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import struct
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import torch
+from xxhash import xxh3_128
 
 from mfcd_core.atomic import replacing
-from mfcd_core.errors import UsageError
+from mfcd_core.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor, nn
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
+NUM_NAMED, MAX_NAME = 4, 100  # of names in a message, and characters of one
 PARTS = ("model", "optimizer", "progress")
+UNAVERAGED = "unaveraged"
+"""Where `model` is a moving average of weights: those that training goes on from."""
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 """What torch's safe unpickler raises on bytes that are no checkpoint, beside errors of pickle and struct."""
 
@@ -33,20 +39,76 @@ class Progress:
     step: int = 0
 
 
-def save_checkpoint(folder: Path, model: Mapping[str, Any], optimizer: Mapping[str, Any], progress: Progress) -> None:
-    """Write the checkpoint of a run: durable once it has its name."""
-    state = {"model": dict(model), "optimizer": dict(optimizer), "progress": vars(progress)}
-    with replacing(folder / CHECKPOINT) as part:
-        torch.save(state, part)
+def save_checkpoint(
+    folder: Path,
+    model: Mapping[str, Any],
+    optimizer: Mapping[str, Any],
+    progress: Progress,
+    **more: Mapping[str, Any],
+) -> None:
+    """Write the checkpoint of a run: read back and compared before it has its name, durable once it has it.
 
-
-def load_checkpoint(folder: Path) -> dict[str, Any]:
-    """Read the checkpoint of a run. Raises UsageError where there is none or it cannot be read."""
+    model: the weights that are evaluated. more: further parts by name, such as `UNAVERAGED`.
+    Raises OutputError where it cannot be written; the one before is left as it was.
+    """
+    state = {"model": dict(model), "optimizer": dict(optimizer), "progress": vars(progress), **more}
     path = folder / CHECKPOINT
+    buffer = BytesIO()
+    torch.save(state, buffer)
+    try:
+        with replacing(path) as part:
+            part.write_bytes(buffer.getbuffer())
+            if part.read_bytes() != buffer.getbuffer():
+                raise OutputError(f"{path}: reads back otherwise than it was written; check the disk and the memory")
+    except OSError as error:
+        raise OutputError(
+            f"{path}: the checkpoint of step {progress.step} cannot be written ({error.strerror}): free some space or "
+            f"mend the disk, then run again; it goes on from {describe_checkpoint(folder)}"
+        ) from error
+
+
+def describe_checkpoint(folder: Path) -> str:
+    """Name the last checkpoint of a run and its step, or say that there is none."""
+    if not (folder / CHECKPOINT).exists():
+        return "the start: no checkpoint was written yet"
+    return f"{folder / CHECKPOINT}, step {load_checkpoint(folder)['progress']['step']}"
+
+
+def keep_checkpoint(folder: Path, name: str) -> None:
+    """Keep the checkpoint that there is now under another name too, without its bytes once more where links work."""
+    if (folder / name).exists() and (folder / name).samefile(folder / CHECKPOINT):
+        return
+    with replacing(folder / name) as part:
+        try:
+            part.hardlink_to(folder / CHECKPOINT)
+        except OSError:
+            shutil.copyfile(folder / CHECKPOINT, part)
+
+
+def keep_epoch(folder: Path, epoch: int, keep_last: int) -> None:
+    """Keep the checkpoint that there is now as that of `epoch`, and of those kept before the `keep_last` last ones."""
+    if keep_last:
+        keep_checkpoint(folder, f"epoch-{epoch:04}.pt")
+    for path in sorted(folder.glob("epoch-*.pt"))[: -keep_last or None]:
+        path.unlink()
+
+
+def weights_checksum(weights: Mapping[str, Tensor]) -> str:
+    """xxh3_128 of names, shapes, types and bytes of tensors on the CPU, in their order."""
+    digest = xxh3_128()
+    for name, weight in weights.items():
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
+        digest.update(weight.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load_checkpoint(folder: Path, name: str = CHECKPOINT) -> dict[str, Any]:
+    """Read a checkpoint of a run. Raises UsageError where there is none or it cannot be read."""
+    path = folder / name
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UsageError(f"{folder}: no {CHECKPOINT}; expected a run of mfcd-train") from None
+        raise UsageError(f"{folder}: no {name}; expected a run of mfcd-train") from None
     except (*UNREADABLE, pickle.UnpicklingError, struct.error) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"{path}: not a readable checkpoint ({reason}); train again") from None
@@ -56,13 +118,34 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Any], origin: str) -> None:
-    """Load every tensor of `weights`, strictly. Raises UsageError naming what does not fit."""
+    """Load every tensor of `weights`, strictly. Raises UsageError naming what does not fit; nothing is changed then."""
     own = model.state_dict()
-    wrong = sorted(set(own) ^ set(weights)) + [n for n in own if n in weights and not _fits(weights[n], own[n])]
+    shared = [name for name in own if name in weights]
+    found = {
+        "missing": [name for name in own if name not in weights],
+        "unexpected": [name for name in weights if name not in own],
+        "unfit": [why for name in shared if (why := _why_unfit(name, weights[name], own[name]))],
+    }
+    wrong = [listed(what, names) for what, names in found.items() if names]
     if wrong:
-        raise UsageError(f"weights of {origin} do not fit: {len(wrong)} tensors differ, the first is {wrong[0]!r}")
+        raise UsageError(f"weights of {origin} do not fit: {'; '.join(wrong)}; expected the network of the recipe")
     model.load_state_dict(weights)
 
 
-def _fits(found: Any, own: Tensor) -> bool:  # noqa: ANN401 - a checkpoint may hold anything
-    return isinstance(found, torch.Tensor) and found.shape == own.shape and found.dtype == own.dtype
+def listed(what: str, names: Sequence[object]) -> str:
+    """`3 missing (a, b, c)`, at most a few by name, each printable."""
+    named = [text if (text := str(name)[:MAX_NAME]).isprintable() else ascii(text) for name in names[:NUM_NAMED]]
+    more = [f"{len(names) - NUM_NAMED} more"] if len(names) > NUM_NAMED else []
+    return f"{len(names)} {what} ({', '.join(named + more)})"
+
+
+def _why_unfit(name: str, found: Any, own: Tensor) -> str:  # noqa: ANN401 - a checkpoint may hold anything
+    if not isinstance(found, torch.Tensor):
+        return f"{name} is no tensor"
+    if (found.shape, found.dtype) != (own.shape, own.dtype):
+        return f"{name} {_described(found)}, expected {_described(own)}"
+    return "" if found.isfinite().all() else f"{name} is not finite"
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"

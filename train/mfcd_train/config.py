@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from dataclasses import dataclass, field, fields, replace
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.errors import UsageError
 from mfcd_train.loader import ON_BAD_GOP
 from mfcd_train.losses import HINT_REDUCTIONS, SOFT_DIRECTIONS
+from mfcd_train.models.mfnet3d import HINT_LAYERS
 from mfcd_train.optimizers import OPTIMIZERS
 from mfcd_train.schedule import SCHEDULES, warmup_factor
 
@@ -66,16 +64,25 @@ class OptimRecipe:
     epochs: int = key(30, "epochs; each draws one GOP of every video", 1)
     schedule: str = key("step", "how the learning rate falls", one_of=SCHEDULES)
     milestones: tuple[int, ...] = key((15, 25), "epochs after which `step` multiplies by gamma", 0)
-    gamma: float = key(0.1, "factor of `step`", 0, 1)
+    gamma: float = key(0.1, "factor of `step` and `plateau`", 0, 1)
+    plateau_epochs: int = key(3, "epochs without a better validation after which `plateau` multiplies by gamma", 1)
     warmup_epochs: float = key(0.0, "epochs of linear warm-up")
+    backbone_factor: float = key(1.0, "factor on the learning rate of all but the classifier")
+    clip_norm: float = key(0.0, "length to which a longer gradient is cut; 0: none is")
+    label_smoothing: float = key(0.0, "share of a label that is spread over all classes", 0, 0.99)
+    accumulate: int = key(1, "parts of a batch that go through the network one by one, where memory is short", 1)
+    sync_batchnorm: bool = key(default=False, help_text="batch statistics over all GPUs in place of one by one")
+    ema_decay: float = key(0.0, "decay a step of the moving average of weights that is evaluated; 0: none", 0, 0.999999)
+    early_stop: int = key(0, "epochs without a better validation after which training ends; 0: never", 0)
 
     def __post_init__(self) -> None:
         if self.optimizer == "sgd" and self.nesterov and not self.momentum:
             raise UsageError("optim.momentum 0 with optim.nesterov: expected momentum above 0, or nesterov = false")
 
-    def rate_at(self, epoch: float) -> float:
-        """Learning rate at a fractional epoch, after warm-up."""
-        factor = SCHEDULES[self.schedule](epoch, self.epochs, self.milestones, self.gamma)
+    def rate_at(self, epoch: float, num_plateaus: int = 0) -> float:
+        """Learning rate of the classifier at a fractional epoch, after warm-up and so many plateaus."""
+        milestones = (0,) * num_plateaus if self.schedule == "plateau" else self.milestones
+        factor = SCHEDULES[self.schedule](epoch, self.epochs, milestones, self.gamma)
         return self.learning_rate * warmup_factor(epoch, self.warmup_epochs) * factor
 
 
@@ -84,10 +91,22 @@ class DistillRecipe:
     """Losses that make a student mimic its teacher (Eq. 5-8); both weights 0: no teacher."""
 
     hint_weight: float = key(0.0, "lambda 1 of Eq. 8")
+    hint_layers: tuple[str, ...] = key(HINT_LAYERS, "layers compared in Eq. 5", one_of=HINT_LAYERS)
     hint_reduction: str = key("mean", "reduction of Eq. 5", one_of=HINT_REDUCTIONS)
     soft_weight: float = key(0.0, "lambda 2 of Eq. 8")
-    soft_direction: str = key("student-teacher", "direction of Eq. 6", one_of=SOFT_DIRECTIONS)
+    soft_direction: str = key(
+        "student-teacher",
+        "KL(student || teacher) as printed in Eq. 6, or Hinton's KL(teacher || student) tau^2",
+        one_of=SOFT_DIRECTIONS,
+    )
     temperature: float = key(4.0, "tau of Eq. 6", 1e-3)
+
+    def __post_init__(self) -> None:
+        if not self.hint_layers or len(set(self.hint_layers)) < len(self.hint_layers):
+            raise UsageError(
+                f"distill.hint_layers {list(self.hint_layers)}: expected each layer once, of {', '.join(HINT_LAYERS)}; "
+                "hint_weight = 0 compares none"
+            )
 
     @property
     def needs_teacher(self) -> bool:
@@ -105,6 +124,9 @@ class RunRecipe:
     on_bad_gop: str = key("stop", "what to do about a GOP that cannot be read in training", one_of=ON_BAD_GOP)
     validate_every: int = key(1, "epochs between validations; the last one always", 1)
     checkpoint_seconds: float = key(300.0, "seconds between checkpoints within an epoch; 0: after every step")
+    keep_last: int = key(0, "epochs whose checkpoints are kept, beside the last and the best one", 0)
+    tensorboard: bool = key(default=True, help_text="write events for TensorBoard into the run folder")
+    report: bool = key(default=True, help_text="write a page on the run at its end")
 
 
 @dataclass(frozen=True)
@@ -176,39 +198,3 @@ def _known(name: str, names: Iterable[str], what: str) -> None:
     if name not in names:
         near = difflib.get_close_matches(name, names, 1, 0.0)
         raise UsageError(f"recipe has no {what} {name!r}: did you mean {near[0]!r}?")
-
-
-def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
-    """Read a shipped recipe by name or a TOML file by path, then apply `section.key=value` overrides.
-
-    Raises UsageError for an unknown recipe, key or value.
-    """
-    values = _read(name)
-    for override in overrides:
-        path, equals, text = override.partition("=")
-        section, dot, entry = path.strip().partition(".")
-        if not (equals and dot):
-            raise UsageError(f"--set {override!r}: expected section.key=value, such as optim.epochs=10")
-        keys = values.setdefault(section, {})
-        if isinstance(keys, dict):  # or else from_dict says what it is
-            keys[entry] = _parse_value(text.strip())
-    return Recipe.from_dict(values)
-
-
-def _read(name: str) -> dict[str, Any]:
-    shipped = resources.files("mfcd_train") / "recipes"
-    names = sorted(entry.name.removesuffix(".toml") for entry in shipped.iterdir() if entry.name.endswith(".toml"))
-    try:
-        text = (shipped / f"{name}.toml" if name in names else Path(name)).read_text(encoding="utf-8")
-        return tomllib.loads(text)
-    except FileNotFoundError:
-        raise UsageError(f"recipe {name!r}: expected a TOML file or one of {', '.join(names)}") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"recipe {name!r} cannot be read: {error}") from None
-
-
-def _parse_value(text: str) -> Any:  # noqa: ANN401
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text

@@ -1,4 +1,4 @@
-"""`mfcd-eval`: accuracy of a run on the test videos of a store, and the report of several runs."""
+"""`mfcd-eval`: accuracy of a run on the test videos of a store, the report of several runs, and what they cost."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from mfcd_core.console import main_of, print_json, say
 from mfcd_core.errors import UsageError
 from mfcd_core.store import Store
 from mfcd_train.build import build_fabric, load_model
-from mfcd_train.dataset import PROTOCOLS
+from mfcd_train.checkpoint import BEST, CHECKPOINT
+from mfcd_train.cost_cli import cost
+from mfcd_train.dataset import PROTOCOLS, split_rows
 from mfcd_train.evaluator import evaluate
 from mfcd_train.report import write_report
 from mfcd_train.runlog import EVALUATION, open_run
+from mfcd_train.stage import stage_options, staged
 
 PATH = click.Path(path_type=Path)
 
@@ -50,10 +53,22 @@ def cli() -> None:
     help="random: random GOPs and crops by seed, as the paper. spread: evenly spread GOPs, centre crop.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the random protocol.")
+@click.option("--checkpoint", default=CHECKPOINT, help=f"Which one of RUN: the last, {BEST}, or one that was kept.")
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
+@stage_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result on stdout.")
 def accuracy(  # noqa: PLR0913 - one argument an option
-    run: Path, store: Path, *, split: str, clips: int, protocol: str, seed: int, device: str, as_json: bool
+    run: Path,
+    store: Path,
+    *,
+    split: str,
+    clips: int,
+    protocol: str,
+    seed: int,
+    checkpoint: str,
+    device: str,
+    as_json: bool,
+    **staging: Any,  # noqa: ANN401 - the options of `stage_options`
 ) -> int:
     """Accuracy of RUN on the test videos of STORE: clips and videos, top-1 and top-5, and by class.
 
@@ -63,23 +78,23 @@ def accuracy(  # noqa: PLR0913 - one argument an option
     if log.classes != list(opened.classes):
         raise UsageError(f"{run} knows classes {log.classes[:3]} ..., {store} has {list(opened.classes[:3])} ...")
     fabric = build_fabric(log.recipe, device)
-    result = evaluate(
-        fabric,
-        load_model(log, fabric),
-        opened,
-        log.recipe,
-        split=split or log.recipe.data.split,
-        clips=clips,
-        seed=seed,
-        protocol=protocol,
-    )
+    split = split or log.recipe.data.split
+    test = split_rows(opened, split)["test"]
+    with staged(opened, test, tells=fabric.local_rank == 0, **staging) as nearer:
+        network = load_model(log, fabric, checkpoint)
+        result = evaluate(fabric, network, nearer, log.recipe, split=split, clips=clips, seed=seed, protocol=protocol)
     result = {"run": str(run), "store": str(store), **result}
+    if fabric.is_global_zero:
+        _tell_result(run, result, as_json=as_json)
+    return 0
+
+
+def _tell_result(run: Path, result: dict[str, Any], *, as_json: bool) -> None:
     with replacing(run / EVALUATION) as part:
         part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if as_json:
         print_json(result)
     _say_result(result)
-    return 0
 
 
 def _say_result(result: dict[str, Any]) -> None:
@@ -103,4 +118,5 @@ def report(store: Path, runs: tuple[Path, ...], *, out: Path) -> int:
     return 0
 
 
+cli.add_command(cost)
 main = main_of(cli)

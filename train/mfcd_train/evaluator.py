@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
+from torch import distributed
 
 from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.console import progress
@@ -13,8 +14,10 @@ from mfcd_train.assemble import build_assembler
 from mfcd_train.dataset import evaluation_draws, split_rows
 from mfcd_train.loader import iter_batches
 from mfcd_train.metrics import topk_accuracy, video_scores
+from mfcd_train.sharing import dealt_rows, share_buffers
 
 if TYPE_CHECKING:
+    import numpy as np
     from lightning_fabric import Fabric
     from numpy.typing import NDArray
     from torch import nn
@@ -24,28 +27,42 @@ if TYPE_CHECKING:
     from mfcd_train.config import Recipe
     from mfcd_train.dataset import Draws
 
+MAX_BATCH_SIZE = 32
+"""Clips that go through the network at once: the batch of a step may be the share of many devices."""
+
 
 @torch.no_grad()
 def predict(
     fabric: Fabric, model: nn.Module, store: Store, recipe: Recipe, draws: Draws, advance: Advance | None = None
 ) -> NDArray[np.float32]:
-    """Softmax of each drawn clip, (n, classes) float32, in eval mode."""
-    model.eval()
+    """Softmax of each drawn clip, (n, classes) float32, in eval mode; in every process, in the order of the draws.
+
+    model: the plain network: steps of a wrapped one wait for all processes, which here may take different numbers of
+    them. Processes share the batches out among themselves, and have the batch statistics of the first one.
+    """
+    batch_size, peers = min(recipe.data.batch_size, MAX_BATCH_SIZE), fabric.world_size
+    rows = dealt_rows(len(draws), batch_size, fabric.global_rank, peers)
+    scores = torch.zeros(len(draws), len(store.classes), device=fabric.device)
     clip_format, assemble = recipe.data.clip_format, build_assembler(store, recipe)
-    scores = []
-    for batch in iter_batches(
+    share_buffers(fabric, model.eval())
+    batches = iter_batches(
         store,
-        draws,
-        recipe.data.batch_size,
+        draws[rows],
+        batch_size,
         with_motion=CLIP_FORMATS[clip_format].needs_motion,
         num_threads=recipe.run.loader_threads,
-    ):
+    )
+    for number, batch in enumerate(batches):
         clip = assemble(batch.to(fabric.device), [clip_format])[clip_format]
-        logits = model(clip.contiguous(memory_format=torch.channels_last_3d))
-        scores.append(logits.float().softmax(1).cpu().numpy())
+        with fabric.autocast():
+            logits = model(clip.contiguous(memory_format=torch.channels_last_3d))
+        scores[rows[number * batch_size :][: len(logits)]] = logits.float().softmax(1)
         if advance:
-            advance(len(batch.labels))
-    return np.concatenate(scores)
+            advance(min(batch_size * peers, len(draws) - number * batch_size * peers))
+    if peers > 1:
+        distributed.all_reduce(scores)  # each row is zero in all processes but one
+    found: NDArray[np.float32] = scores.cpu().numpy()
+    return found
 
 
 def evaluate(  # noqa: PLR0913 - a protocol has this many numbers
@@ -54,7 +71,8 @@ def evaluate(  # noqa: PLR0913 - a protocol has this many numbers
     """Clip and video accuracy on the test videos of a split: everything a figure needs to be compared."""
     videos = split_rows(store, split)["test"]
     draws = evaluation_draws(store, videos, clips, seed, protocol)
-    with progress("evaluating", len(draws), "clips") as advance:
+    shown = progress("evaluating", len(draws), "clips") if fabric.is_global_zero else nullcontext()
+    with shown as advance:
         scores = predict(fabric, model, store, recipe, draws, advance)
     labels = store.videos.labels[draws.video]
     of_videos, video_labels = video_scores(scores, clips), labels[::clips]

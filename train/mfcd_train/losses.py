@@ -14,28 +14,32 @@ from torch.nn import functional as F  # noqa: N812 - the name that every PyTorch
 from mfcd_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
 Policy = TypeVar("Policy")
 
 
-def hint_loss(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], reduction: str = "mean") -> Tensor:
-    """Squared distance between the feature maps of both networks, summed over layers (Eq. 5 in Eq. 8).
+def hint_losses(
+    student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], layers: Sequence[str], reduction: str = "mean"
+) -> dict[str, Tensor]:
+    """Squared distance between the feature maps of both networks by layer (Eq. 5).
 
     Args:
-        student: raw map (N, C, T, H, W) of each hint layer.
+        student: raw map (N, C, T, H, W) by layer.
         teacher: the same layers with the same shapes.
+        layers: those to compare, at least one.
         reduction: a key of `HINT_REDUCTIONS`: `mean` over all elements of a layer, or `sum` over the elements
             of a sample and mean over the batch, as printed.
 
     Raises:
         UsageError: layers or shapes differ, or the reduction is unknown.
     """
-    _check_same_maps(student, teacher)
+    mine, yours = ({name: maps[name] for name in layers if name in maps} for maps in (student, teacher))
+    _check_same_maps(mine, yours)
     reduce = _choose(HINT_REDUCTIONS, reduction, "reduction")
-    return torch.stack([reduce(_full(student[name]), _full(teacher[name].detach())) for name in student]).sum()
+    return {name: reduce(_full(mine[name]), _full(yours[name].detach())) for name in layers}
 
 
 def soft_loss(
@@ -62,23 +66,29 @@ def soft_loss(
     return divergence(student, teacher, temperature)
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of logits (N, num_classes) and integer labels (N,), mean over the batch (Eq. 7)."""
-    return F.cross_entropy(_full(logits), labels)
+def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross entropy of logits (N, num_classes) and integer labels (N,), mean over the batch (Eq. 7).
 
-
-def total_loss(ce: Tensor, hint: Tensor, soft: Tensor, hint_weight: float, soft_weight: float) -> dict[str, Tensor]:
-    """Return ce + hint_weight * hint + soft_weight * soft as `loss/total`, beside its three terms (Eq. 8).
-
-    The total carries the gradient. The terms `loss/ce`, `loss/hint`, `loss/soft` are for the log: unweighted,
-    and detached.
+    label_smoothing: share of each label that is spread evenly over all classes.
     """
-    total = ce + hint_weight * hint + soft_weight * soft
+    return F.cross_entropy(_full(logits), labels, label_smoothing=label_smoothing)
+
+
+def total_loss(
+    ce: Tensor, hints: Mapping[str, Tensor], soft: Tensor, hint_weight: float, soft_weight: float
+) -> dict[str, Tensor]:
+    """Return ce + hint_weight * (sum of hints) + soft_weight * soft as `loss/total`, and what it is made of (Eq. 8).
+
+    The total carries the gradient. The rest is for the log, detached: terms `loss/ce`, `loss/hint` (and by layer,
+    `loss/hint/conv5`) and `loss/soft`, unweighted, and the weights `weight/hint` and `weight/soft`.
+    """
+    hint = torch.stack(list(hints.values())).sum()
+    terms = {"loss/ce": ce, "loss/hint": hint, **{f"loss/hint/{n}": h for n, h in hints.items()}, "loss/soft": soft}
+    weights = {"weight/hint": hint_weight, "weight/soft": soft_weight}
     return {
-        "loss/ce": ce.detach(),
-        "loss/hint": hint.detach(),
-        "loss/soft": soft.detach(),
-        "loss/total": total,
+        **{name: term.detach() for name, term in terms.items()},
+        **{name: ce.detach().new_tensor(weight) for name, weight in weights.items()},
+        "loss/total": ce + hint_weight * hint + soft_weight * soft,
     }
 
 

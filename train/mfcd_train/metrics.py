@@ -21,3 +21,9 @@ def video_scores(clip_scores: NDArray[np.float32], clips: int) -> NDArray[np.flo
     """Mean of the softmax of each video's `clips` consecutive rows: (videos * clips, classes) to (videos, classes)."""
     means: NDArray[np.float32] = clip_scores.reshape(-1, clips, clip_scores.shape[1]).mean(1)
     return means
+
+
+def mean_cross_entropy(scores: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
+    """Mean of -log of the score of each row's label (n,), for scores (n, classes) that add up to 1."""
+    own = scores[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean())

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from torch.nn import Parameter
     from torch.optim import Optimizer
 
 
 class BuildOptimizer(Protocol):
-    """Builds an optimizer of parameters from plain numbers."""
+    """Builds an optimizer of groups of parameters from plain numbers."""
 
     def __call__(
-        self, parameters: Iterable[Parameter], rate: float, momentum: float, weight_decay: float, *, nesterov: bool
+        self, groups: Sequence[dict[str, Any]], rate: float, momentum: float, weight_decay: float, *, nesterov: bool
     ) -> Optimizer:
         """Build it; what an optimizer does not know it leaves out."""
 
 
 def _sgd(
-    parameters: Iterable[Parameter], rate: float, momentum: float, weight_decay: float, *, nesterov: bool
+    groups: Sequence[dict[str, Any]], rate: float, momentum: float, weight_decay: float, *, nesterov: bool
 ) -> Optimizer:
-    return torch.optim.SGD(parameters, rate, momentum, weight_decay=weight_decay, nesterov=nesterov)
+    return torch.optim.SGD(groups, rate, momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 
 def _adamw(
-    parameters: Iterable[Parameter], rate: float, momentum: float, weight_decay: float, *, nesterov: bool
+    groups: Sequence[dict[str, Any]], rate: float, momentum: float, weight_decay: float, *, nesterov: bool
 ) -> Optimizer:
     del nesterov
-    return torch.optim.AdamW(parameters, rate, betas=(momentum, 0.999), weight_decay=weight_decay)
+    return torch.optim.AdamW(groups, rate, betas=(momentum, 0.999), weight_decay=weight_decay)
 
 
 OPTIMIZERS: dict[str, BuildOptimizer] = {"sgd": _sgd, "adamw": _adamw}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mfcd_core.gop import Gop
 
 AXES_COLOUR = "#808080"  # legible on white and on black
-MAX_TILE_PX = 384
+MAX_TILE_PX, MAX_DOTS = 384, 60
 STYLE: dict[Any, Any] = {"svg.hashsalt": "mfcd", "font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}
 
 
@@ -126,8 +126,8 @@ class Curve:
 def curves_uri(curves: Sequence[Curve], *, smoothed: bool, share: bool, chance: float | None = None) -> str:
     """Curves over epochs as an SVG without background and without names.
 
-    smoothed: a thin line as logged below a thick one of moving means; else every value has a dot. share: values are
-    shares, shown as percent from 0 to 100. chance: a dotted level.
+    smoothed: a thin line as logged below a thick one of moving means; else every value has a dot, up to `MAX_DOTS`.
+    share: values are shares, shown as percent from 0 to 100. chance: a dotted level.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.2, 2.5), layout="constrained")
@@ -143,7 +143,8 @@ def curves_uri(curves: Sequence[Curve], *, smoothed: bool, share: bool, chance: 
 def _draw(axes: Axes, curve: Curve, *, smoothed: bool) -> None:
     look: dict[str, Any] = {"color": curve.colour, "linestyle": curve.line_style}
     if not smoothed:
-        axes.plot(curve.epochs, curve.values, marker="o", markersize=4, linewidth=1.8, **look)
+        marker = "o" if len(curve.values) <= MAX_DOTS else None
+        axes.plot(curve.epochs, curve.values, marker=marker, markersize=4, linewidth=1.8, **look)
         return
     axes.plot(curve.epochs, curve.values, linewidth=0.8, alpha=0.4, **look)
     axes.plot(curve.epochs, moving_mean(curve.values, smoothing_width(curve.values)), linewidth=2, **look)

@@ -1,4 +1,4 @@
-"""`mfcd-eval report`: one self-contained page on evaluated runs: accuracy, curves, and what the network is fed."""
+"""One self-contained page on runs: accuracy where they were evaluated, curves, and what the network is fed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mfcd_core.errors import UsageError
 from mfcd_core.pictures import colour_wheel
 from mfcd_train.dataset import split_rows
 from mfcd_train.pictures import Curve, build_strip, curves_uri, explained_levels, png_uri
-from mfcd_train.runlog import EVALUATION
+from mfcd_train.runlog import EVALUATION, VALIDATION_CE, VALIDATION_TOP1, VALIDATION_TOP5
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,14 +43,17 @@ PANELS = (
     ("loss/hint", "Hint loss (Eq. 5)"),
     ("loss/soft", "Soft-logit loss (Eq. 6)"),
     ("clip/top1", "Clip top-1, training batches"),
-    ("validation/clip/top1", "Clip top-1, test videos"),
+    (VALIDATION_TOP1, "Clip top-1, test videos"),
+    (VALIDATION_TOP5, "Clip top-5, test videos"),
+    (VALIDATION_CE, "Cross entropy, test videos"),
+    ("learning_rate", "Learning rate"),
 )
 MAX_CANDIDATES = 64
 
 
 @dataclass(frozen=True)
-class EvaluatedRun:
-    """A run with its evaluation.json, its name on the page and the look of its lines."""
+class ReportedRun:
+    """A run with its evaluation.json, or nothing, its name on the page and the look of its lines."""
 
     log: RunLog
     evaluation: Mapping[str, Any]
@@ -80,8 +83,8 @@ class EvaluatedRun:
 class Difference:
     """Accuracy of a run less that of its teacher (or of the first run), as shares, by the keys of evaluation.json."""
 
-    run: EvaluatedRun
-    baseline: EvaluatedRun
+    run: ReportedRun
+    baseline: ReportedRun
 
     def of(self, key: str) -> float:
         """Difference of one accuracy."""
@@ -94,16 +97,18 @@ class Panel:
 
     title: str
     uri: str
-    last_values: list[tuple[EvaluatedRun, str]]
+    last_values: list[tuple[ReportedRun, str]]
 
 
-def write_report(store: Store, runs: Sequence[RunLog], out: Path) -> None:
+def write_report(store: Store, runs: Sequence[RunLog], out: Path, *, with_accuracy: bool = True) -> None:
     """Write a page on `runs`, evaluated on `store`, that needs no other file and no network.
 
+    with_accuracy: without it the page tells of training alone, and no evaluation is needed.
     Raises UsageError where a run was not evaluated, or on another store.
     """
-    evaluated = _open_evaluated(store, runs)
-    rows = split_rows(store, evaluated[0].evaluation["split"])["test"]
+    evaluated = _open_evaluated(store, runs, with_accuracy=with_accuracy)
+    split = evaluated[0].evaluation["split"] if with_accuracy else runs[0].recipe.data.split
+    rows = split_rows(store, split)["test"]
     video_id, gop_index, gop = choose_gop(store, rows)
     page = (
         _environment()
@@ -113,8 +118,9 @@ def write_report(store: Store, runs: Sequence[RunLog], out: Path) -> None:
             store_name=store.path.resolve().name,
             runs=evaluated,
             names=_enumerated([run.name for run in evaluated]),
-            differences=_differences(evaluated),
-            comparable=len({run.protocol for run in evaluated}) == 1,
+            with_accuracy=with_accuracy,
+            differences=_differences(evaluated) if with_accuracy else [],
+            comparable=not with_accuracy or len({run.protocol for run in evaluated}) == 1,
             videos_by_class=_videos_by_class(store, rows),
             panels=_panels(evaluated, 1 / len(store.classes)),
             video_id=video_id,
@@ -144,14 +150,14 @@ def _candidates(rows: NDArray[np.int64]) -> list[int]:
     return [int(row) for row in rows[places.astype(np.int64)]]
 
 
-def _open_evaluated(store: Store, runs: Sequence[RunLog]) -> list[EvaluatedRun]:
+def _open_evaluated(store: Store, runs: Sequence[RunLog], *, with_accuracy: bool) -> list[ReportedRun]:
     names = [run.folder.resolve().name for run in runs]
     if len(set(names)) < len(names):
         names = [str(run.folder) for run in runs]
     return [
-        EvaluatedRun(
+        ReportedRun(
             log=run,
-            evaluation=_read_evaluation(store, run),
+            evaluation=_read_evaluation(store, run) if with_accuracy else {},
             name=name,
             colour=COLOURS[i % len(COLOURS)],
             line_style=LINE_STYLES[i // len(COLOURS) % len(LINE_STYLES)],
@@ -179,7 +185,7 @@ def _as_json(value: Any) -> Any:  # noqa: ANN401
     return json.loads(json.dumps(value))
 
 
-def _differences(runs: Sequence[EvaluatedRun]) -> list[Difference]:
+def _differences(runs: Sequence[ReportedRun]) -> list[Difference]:
     """Every student beside its teacher; where no teacher is among the runs, every run beside the first."""
     by_folder = {str(run.log.folder.resolve()): run for run in runs}
     students = [(run, by_folder.get(run.log.facts.get("teacher") or "")) for run in runs]
@@ -193,25 +199,28 @@ def _videos_by_class(store: Store, rows: NDArray[np.int64]) -> dict[str, int]:
     return {name: int(count) for name, count in zip(store.classes, counts, strict=True) if count}
 
 
-def _panels(runs: Sequence[EvaluatedRun], chance: float) -> list[Panel]:
+def _panels(runs: Sequence[ReportedRun], chance: float) -> list[Panel]:
     panels = []
     for key, title in PANELS:
+        if key == VALIDATION_TOP5 and chance >= 1 / 5:
+            continue  # every answer is among five
         curves = [(run, curve) for run in runs if (curve := run.curve(key))]
         if curves:
             panels.append(_panel(key, title, curves, chance))
     return panels
 
 
-def _panel(key: str, title: str, curves: Sequence[tuple[EvaluatedRun, Curve]], chance: float) -> Panel:
-    share, smoothed = "top1" in key, not key.startswith("validation/")
+def _panel(key: str, title: str, curves: Sequence[tuple[ReportedRun, Curve]], chance: float) -> Panel:
+    share, smoothed = "/top" in key, not key.startswith("validation/") and key != "learning_rate"
+    level = chance * (5 if key == VALIDATION_TOP5 else 1) if share else None
     return Panel(
         title=title,
-        uri=curves_uri([c for _, c in curves], smoothed=smoothed, share=share, chance=chance if share else None),
+        uri=curves_uri([c for _, c in curves], smoothed=smoothed, share=share, chance=level),
         last_values=[(run, f"{c.values[-1]:.1%}" if share else f"{c.values[-1]:.3g}") for run, c in curves],
     )
 
 
-def _residual_offset(runs: Sequence[EvaluatedRun]) -> float:
+def _residual_offset(runs: Sequence[ReportedRun]) -> float:
     """Of the last run that is fed residuals: what its pictures were made with."""
     recipes = [run.log.recipe.data for run in runs]
     return next((r.residual_offset for r in reversed(recipes) if CLIP_FORMATS[r.clip_format].source == "residual"), 0.0)

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from mfcd_core.atomic import replacing
-from mfcd_core.errors import UsageError
+from mfcd_core.console import say
+from mfcd_core.errors import OutputError, UsageError
 from mfcd_core.store.settings import StoreSettings
-from mfcd_train.checkpoint import CHECKPOINT
-from mfcd_train.config import load_recipe
+from mfcd_train.checkpoint import CHECKPOINT, describe_checkpoint
+from mfcd_train.recipe_files import load_recipe
+from mfcd_train.schedule import Validation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +26,11 @@ if TYPE_CHECKING:
     from mfcd_train.checkpoint import Progress
     from mfcd_train.config import Recipe
 
-RECIPE, RUN, METRICS, EVALUATION = "recipe.toml", "run.json", "metrics.jsonl", "evaluation.json"
+RECIPE, RUN, METRICS = "recipe.toml", "run.json", "metrics.jsonl"
+EVALUATION, REPORT = "evaluation.json", "report.html"
+VALIDATION_TOP1, VALIDATION_TOP5, VALIDATION_CE = (
+    f"validation/{name}" for name in ("clip/top1", "clip/top5", "loss/ce")
+)
 PACKAGES = ("mfcd", "torch", "lightning-fabric", "numpy", "zstandard")
 
 
@@ -48,15 +54,25 @@ class RunLog:
         return StoreSettings.from_dict(self.facts.get("store_settings", {}))
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add one line to metrics.jsonl."""
-        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        """Add one line to metrics.jsonl. Raises OutputError where that cannot be written."""
+        try:
+            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder / METRICS} cannot be written ({error.strerror}): free some space or mend the disk, then "
+                f"run again; it goes on from {describe_checkpoint(self.folder)}"
+            ) from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All records; a line torn by a kill is left out."""
         path = self.folder / METRICS
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def read_validations(self) -> list[Validation]:
+        """What the epochs came to so far, in their order."""
+        return [as_validation(record) for record in self.read_metrics() if VALIDATION_TOP1 in record]
 
     def forget_after(self, progress: Progress) -> None:
         """Drop the records of steps that a resumed run takes again, and of an epoch whose end it reaches again."""
@@ -65,11 +81,17 @@ class RunLog:
             part.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
 
 
-def begin_run(folder: Path, recipe: Recipe, store: Store, seed: int, origin: Mapping[str, str | None]) -> RunLog:
-    """Open `folder` for this recipe, store, seed and origin of weights (`teacher`, `init`), or find it so.
+def as_validation(record: Mapping[str, Any]) -> Validation:
+    """The record of an epoch's end as what compares with others."""
+    return Validation(record[VALIDATION_TOP1], -record[VALIDATION_CE], -record["epoch"])
 
-    A run that failed before anything was recorded is begun anew. Raises UsageError where the folder holds a run of
-    something else, naming the difference.
+
+def begin_run(folder: Path, recipe: Recipe, store: Store, seed: int, origin: Mapping[str, str | None]) -> RunLog:
+    """Open `folder` for this recipe, store, seed and origin of weights (`teacher`, `init` ...), or find it so.
+
+    A run that failed before anything was recorded is begun anew. The section [run] may change, which is said aloud:
+    it does not decide what is learnt. Raises UsageError where the folder holds a run of something else, naming the
+    difference.
     """
     facts = {
         "seed": seed,
@@ -82,14 +104,21 @@ def begin_run(folder: Path, recipe: Recipe, store: Store, seed: int, origin: Map
     if (folder / RUN).exists() and any(_is_filled(folder / name) for name in (CHECKPOINT, METRICS)):
         run = open_run(folder)
         _require_same(folder, run, recipe, facts)
-        return run
+        if changed := _differing(run.recipe, recipe):
+            say(f"{folder} goes on with another {', '.join(changed)}")
+            _write_recipe(folder, recipe)
+        return open_run(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / RECIPE) as part:
-        part.write_text(tomli_w.dumps(recipe.to_dict()), encoding="utf-8")
+    _write_recipe(folder, recipe)
     versions = {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
     with replacing(folder / RUN) as part:
         part.write_text(json.dumps({**facts, "versions": versions}, indent=1) + "\n", encoding="utf-8")
     return open_run(folder)
+
+
+def _write_recipe(folder: Path, recipe: Recipe) -> None:
+    with replacing(folder / RECIPE) as part:
+        part.write_text(tomli_w.dumps(recipe.to_dict()), encoding="utf-8")
 
 
 def _is_filled(path: Path) -> bool:
@@ -107,9 +136,13 @@ def open_run(folder: Path) -> RunLog:
 
 def _require_same(folder: Path, run: RunLog, recipe: Recipe, facts: Mapping[str, Any]) -> None:
     differing = [name for name, value in facts.items() if name != "store" and run.facts.get(name) != value]
-    old, new = run.recipe.to_dict(), recipe.to_dict()
-    differing += [
-        f"{section}.{name}" for section in new for name in new[section] if old[section][name] != new[section][name]
-    ]
+    if {"teacher_checksum"} == {*differing}:
+        raise UsageError(f"{folder}: teacher {facts['teacher']} has other weights by now; choose another --out")
+    differing += [name for name in _differing(run.recipe, recipe) if not name.startswith("run.")]
     if differing:
         raise UsageError(f"{folder} holds a run with another {', '.join(differing)}; choose another --out")
+
+
+def _differing(one: Recipe, other: Recipe) -> list[str]:
+    old, new = one.to_dict(), other.to_dict()
+    return [f"{section}.{name}" for section in new for name in new[section] if old[section][name] != new[section][name]]

@@ -3,44 +3,74 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mfcd_core.console import main_of, print_json, say
-from mfcd_core.errors import UsageError
+from mfcd_core.console import main_of, print_json, say, warn
+from mfcd_core.errors import MfcdError, UsageError
 from mfcd_core.store import Store
-from mfcd_train.build import build_fabric, build_model, build_optimizer, load_model
-from mfcd_train.checkpoint import CHECKPOINT, Progress, load_checkpoint, load_weights
-from mfcd_train.config import load_recipe
+from mfcd_train.build import (
+    build_average,
+    build_fabric,
+    build_model,
+    build_optimizer,
+    check_training,
+    load_model,
+    setup,
+)
+from mfcd_train.checkpoint import (
+    CHECKPOINT,
+    UNAVERAGED,
+    Progress,
+    load_checkpoint,
+    load_weights,
+    weights_checksum,
+)
 from mfcd_train.dataset import split_rows
-from mfcd_train.runlog import begin_run, open_run
+from mfcd_train.preemption import PREEMPTED_STATUS, PreemptedError, sigterm_as_wish
+from mfcd_train.pretrained import load_pretrained, read_pretrained
+from mfcd_train.recipe_files import load_recipe, shipped_recipes
+from mfcd_train.report import write_report
+from mfcd_train.runlog import REPORT, begin_run, open_run
+from mfcd_train.sharing import check_shares
+from mfcd_train.stage import stage_options, staged
 from mfcd_train.trainer import TEACHER_FORMAT, Trainer
+from mfcd_train.watchers import find_wandb, open_tensorboard, open_wandb
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lightning_fabric import Fabric
     from torch import nn
 
     from mfcd_train.config import Recipe
-    from mfcd_train.models.mfnet3d import MFNet3D
     from mfcd_train.runlog import RunLog
+    from mfcd_train.watchers import Watcher
 
 SEED = click.IntRange(0, 2**32 - 1)
+EPILOG = "\b\nShipped recipes:\n" + "\n".join(f"  {name:<27} {what}" for name, what in shipped_recipes().items())
 
 
-@click.command("mfcd-train", context_settings={"show_default": True})
+@click.command("mfcd-train", epilog=EPILOG, context_settings={"show_default": True})
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--recipe", required=True, help="Name of a shipped recipe, or a TOML file.")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command again resumes."
 )
 @click.option("--teacher", type=click.Path(path_type=Path), help="Run that the student mimics.")
-@click.option("--init", help="Run whose weights to start from, or `none`. Default: the teacher, if there is one.")
+@click.option(
+    "--init",
+    help="Weights to start from: a run, a published MFNet-3D (.pth), or `none`. Default: the teacher, if there is one.",
+)
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one recipe key, as in optim.epochs=10."
 )
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
 @click.option("--seed", type=SEED, default=0, help="Seed of weights, order, crops and flips.")
+@click.option("--deterministic", is_flag=True, help="The same numbers from the same command; slower on a GPU.")
+@click.option("--wandb", is_flag=True, help="Log to Weights & Biases, if installed; offline unless WANDB_MODE is set.")
+@stage_options
 @click.option("--json", "as_json", is_flag=True, help="Print a summary on stdout.")
 def cli(  # noqa: PLR0913 - one parameter an option
     store: Path,
@@ -52,25 +82,57 @@ def cli(  # noqa: PLR0913 - one parameter an option
     overrides: tuple[str, ...],
     device: str,
     seed: int,
+    deterministic: bool,
+    wandb: bool,
     as_json: bool,
+    **staging: Any,  # noqa: ANN401 - the options of `stage_options`
 ) -> int:
     """Train MFNet-3D on STORE as a recipe says, into the run folder --out.
 
     A teacher sees the RGB rebuilt from the store; a student sees the compressed clip and mimics its teacher.
     """
     opened, resolved = Store(store), load_recipe(recipe, overrides)
-    split_rows(opened, resolved.data.split)  # raises where there is nothing to train on
+    optim, rows = resolved.optim, split_rows(opened, resolved.data.split)  # raises where there is nothing to train on
     _check_teacher(resolved, teacher)
+    if wandb:
+        find_wandb()
     origin = {"teacher": _resolved(teacher), "init": init if init == "none" else _resolved(init or teacher)}
-    run = begin_run(out, resolved, opened, seed, origin)
-    fabric = build_fabric(resolved, device)
-    progress = train(run, opened, fabric)
-    metrics = run.read_metrics()
-    if as_json:
-        print_json(
-            {"run": str(out), "epochs": progress.epoch, "steps": progress.step, **(metrics[-1] if metrics else {})}
-        )
-    return 0
+    if teacher is not None:
+        origin["teacher_checksum"] = weights_checksum(_open_teacher(teacher, opened)["model"])
+    fabric = build_fabric(resolved, device, deterministic=deterministic)
+    check_training(resolved, opened.settings.gop_size, fabric.device)
+    check_shares(len(rows["train"]), resolved.data.batch_size, optim.accumulate, fabric.world_size)
+    if fabric.is_global_zero:
+        begin_run(out, resolved, opened, seed, origin)
+    fabric.barrier()  # the others find what the first has written
+    run = open_run(out)
+    with staged(opened, *rows.values(), tells=fabric.local_rank == 0, **staging) as nearer:
+        status, last = _train_to_the_end(run, nearer, fabric, wandb=wandb)
+    if fabric.is_global_zero and as_json:
+        print_json({"run": str(out), **last})
+    return status
+
+
+def _train_to_the_end(run: RunLog, store: Store, fabric: Fabric, *, wandb: bool) -> tuple[int, dict[str, Any]]:
+    """Exit status and summary."""
+    try:
+        progress = train(run, store, fabric, wandb=wandb)
+    except PreemptedError as stopped:
+        say(f"{stopped}; the same command goes on from here")
+        return PREEMPTED_STATUS, {"preempted": True}
+    if fabric.is_global_zero and run.recipe.run.report:
+        _write_page(run, store)
+    metrics = run.read_metrics() if fabric.is_global_zero else []
+    return 0, {"epochs": progress.epoch, "steps": progress.step, **(metrics[-1] if metrics else {})}
+
+
+def _write_page(run: RunLog, store: Store) -> None:
+    page = run.folder / REPORT
+    try:
+        write_report(store, [run], page, with_accuracy=False)
+        say(f"report: {page}")
+    except (MfcdError, OSError) as error:
+        warn(f"{page} cannot be written, the run is whole: {error}")
 
 
 def _resolved(path: Path | str | None) -> str | None:
@@ -86,26 +148,43 @@ def _check_teacher(recipe: Recipe, teacher: Path | None) -> None:
         )
 
 
-def train(run: RunLog, store: Store, fabric: Fabric) -> Progress:
-    """Begin or resume `run` and bring it to its last epoch."""
+def train(run: RunLog, store: Store, fabric: Fabric, *, wandb: bool = False) -> Progress:
+    """Begin or resume `run` and bring it to its last epoch. Raises PreemptedError after SIGTERM."""
     fabric.seed_everything(int(run.facts["seed"]), verbose=False)
     recipe = run.recipe
-    model = build_model(recipe, len(store.classes))
-    optimizer = build_optimizer(recipe.optim, model)
+    network = build_model(recipe, len(store.classes))
     state, progress = None, Progress()
     if (run.folder / CHECKPOINT).exists():
         state = load_checkpoint(run.folder)
-        load_weights(model, state["model"], str(run.folder))
+        load_weights(network, state["model"], str(run.folder))
         progress = Progress(**state["progress"])
         say(f"resuming {run.folder} at epoch {progress.epoch} of {recipe.optim.epochs}, step {progress.step}")
     else:
-        _initialise(model, run)
-    teacher = _load_teacher(run, store, fabric) if recipe.distill.needs_teacher else None
-    wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
-    wrapped.mark_forward_method("forward_with_hints")
+        _initialise(network, run)
+    teacher = load_model(open_run(Path(run.facts["teacher"])), fabric) if recipe.distill.needs_teacher else None
+    average = build_average(recipe.optim, network, fabric, progress.step)
+    if average is not None:
+        say(f"validation and checkpoints use the moving average of weights (ema_decay {recipe.optim.ema_decay})")
+        load_weights(network, state[UNAVERAGED] if state else network.state_dict(), str(run.folder))
+    model, optimizer = setup(fabric, network, build_optimizer(recipe.optim, network), recipe.optim)
     if state:
-        wrapped_optimizer.load_state_dict(state["optimizer"])  # after setup: momentum goes where the weights are
-    return Trainer(fabric, store, run, wrapped, wrapped_optimizer, teacher).fit(progress)
+        optimizer.load_state_dict(state["optimizer"])  # after setup: momentum goes where the weights are
+        fabric.strategy.precision.load_state_dict(state.get("precision", {}))
+    watchers = _open_watchers(run, progress, wandb=wandb) if fabric.is_global_zero else []
+    with sigterm_as_wish() as stop:
+        trainer = Trainer(fabric, store, run, network, model, optimizer, average, teacher, watchers, stop)
+        try:
+            return trainer.fit(progress)
+        finally:
+            for watcher in watchers:
+                watcher.try_close()
+
+
+def _open_watchers(run: RunLog, progress: Progress, *, wandb: bool) -> list[Watcher]:
+    if progress.epoch >= run.recipe.optim.epochs:
+        return []
+    tensorboard = [open_tensorboard(run, progress.step)] if run.recipe.run.tensorboard else []
+    return tensorboard + ([open_wandb(run)] if wandb else [])
 
 
 def _initialise(model: nn.Module, run: RunLog) -> None:
@@ -113,20 +192,27 @@ def _initialise(model: nn.Module, run: RunLog) -> None:
     if init is None or init == "none":
         say("starting from random weights")
         return
-    load_weights(model, load_checkpoint(Path(init))["model"], init)
-    say(f"starting from the weights of {init}")
+    say(f"starting from the weights of {load_pretrained(model, read_pretrained(Path(init)), run.classes)}")
 
 
-def _load_teacher(run: RunLog, store: Store, fabric: Fabric) -> MFNet3D:
-    folder = Path(run.facts["teacher"])
-    teacher_run = open_run(folder)
-    if teacher_run.classes != list(store.classes):
+def _open_teacher(folder: Path, store: Store) -> dict[str, Any]:
+    """The checkpoint of a teacher for `store`. Raises UsageError where it knows other classes or saw other clips."""
+    run = open_run(folder)
+    if run.classes != list(store.classes):
         raise UsageError(
-            f"teacher {folder} knows {len(teacher_run.classes)} other classes: expected {len(store.classes)}"
+            f"teacher {folder} knows {len(run.classes)} classes ({_first_names(run.classes)}), the store has "
+            f"{len(store.classes)} ({_first_names(store.classes)}): expected the same; train a teacher on this store"
         )
-    if teacher_run.recipe.data.clip_format != TEACHER_FORMAT:
-        raise UsageError(f"teacher {folder} was trained on {teacher_run.recipe.data.clip_format} clips, expected rgb")
-    return load_model(teacher_run, fabric)
+    if run.recipe.data.clip_format != TEACHER_FORMAT:
+        raise UsageError(f"teacher {folder} was trained on {run.recipe.data.clip_format} clips, expected rgb")
+    return load_checkpoint(folder)
+
+
+def _first_names(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
 
 
 main = main_of(cli)
+
+if __name__ == "__main__":
+    main()
