@@ -40,7 +40,7 @@ $(VENV)/.run: pyproject.toml constraints.txt $(VENV)/.torch
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.run
 	@echo "installing test tools into $(VENV) ..."
-	@$(PIP) --editable '.[prep,train,baselines,cluster,dev]' && touch $@
+	@$(PIP) --editable '.[prep,train,baselines,cluster,export,dev]' && touch $@
 
 demo: $(VENV)/.run
 	@set -eu; PATH="$(CURDIR)/$(BIN):$$PATH"; out="$(OUT)"; videos="$(VIDEOS)"; \

@@ -70,6 +70,11 @@ def print_json(summary: object) -> None:
     click.echo(json.dumps(summary, indent=2))  # ASCII alone, whatever the encoding of stdout
 
 
+def print_json_line(record: object) -> None:
+    """Print one of several machine-readable records, on a line of its own on stdout."""
+    click.echo(json.dumps(record))
+
+
 def main_of(command: click.Command, interrupted: str = INTERRUPTED) -> Callable[[], None]:
     """Entry point of `command`: exit status 0, 1, 2 or 130 (DESIGN 3); the command returns its own status."""
 

@@ -86,7 +86,7 @@ class Store:
         chunks = {array.name: array.empty_chunk() for array in self._arrays}
         self.read_chunks(int(self.videos.first_gop[video]) + gop_index, chunks)
         plain = {array.name: unpack_gop(array, chunks[array.name]) for array in self._arrays}
-        return self._to_gop(plain, self.num_real_frames(video, gop_index))
+        return build_gop(self.settings, plain, self.num_real_frames(video, gop_index))
 
     def num_real_frames(self, video: int, gop_index: int) -> int:
         """Frames of GOP `gop_index` of the video in row `video` that are not repeats of its last frame."""
@@ -96,17 +96,6 @@ class Store:
     def shard_of(self, video: int) -> str:
         """File name of the shard that holds the video in row `video`."""
         return self.shards[int(self.places[self.videos.first_gop[video]]["shard"])].name
-
-    def _to_gop(self, arrays: Mapping[str, NDArray[Any]], real_frames: int) -> Gop:
-        names = [plane.name for plane in PIXEL_FORMATS[self.settings.pixel_format]]
-        step = np.int16(self.settings.residual_step)
-        return Gop(
-            iframe={name: arrays[f"iframe/{name}"] for name in names},
-            residual={name: arrays[f"residual/{name}"].astype(np.int16) * step for name in names},
-            motion=signed_motion(arrays["motion"]),
-            real_frames=real_frames,
-            pixel_format=self.settings.pixel_format,
-        )
 
     def read_chunks(self, row: int, chunks: Mapping[str, NDArray[Any]]) -> None:
         """Fill `chunks` all at once; see `iter_chunks`."""
@@ -188,3 +177,19 @@ class Store:
         gop_index = row - int(self.videos.first_gop[video])
         shard = self.shards[int(self.places[row]["shard"])].name
         return f"{self._files.locate(shard)}: GOP {gop_index} of {str(self.videos.ids[video])!r}"
+
+
+def build_gop(settings: StoreSettings, arrays: Mapping[str, NDArray[Any]], real_frames: int) -> Gop:
+    """A GOP with residuals in levels from its plain values, by the names of `StoreSettings.stored_arrays`.
+
+    I-frame and motion may share memory with `arrays`.
+    """
+    names = [plane.name for plane in PIXEL_FORMATS[settings.pixel_format]]
+    step = np.int16(settings.residual_step)
+    return Gop(
+        iframe={name: arrays[f"iframe/{name}"] for name in names},
+        residual={name: arrays[f"residual/{name}"].astype(np.int16) * step for name in names},
+        motion=signed_motion(arrays["motion"]),
+        real_frames=real_frames,
+        pixel_format=settings.pixel_format,
+    )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mfcd_core.catalog import Video
 from mfcd_core.console import say, warn
 from mfcd_core.errors import GopError, UsageError, VideoError
 from mfcd_core.gop import Gop, signed_motion
@@ -26,7 +25,8 @@ from mfcd_prep.decode import iter_frames
 from mfcd_prep.gops import GopTracer
 from mfcd_prep.show import ShownGop, steps_of_blocks, steps_of_motion
 from mfcd_prep.source import probe
-from mfcd_prep.transcode import EncodeSettings, Transcoder
+from mfcd_prep.transcode import EncodeSettings
+from mfcd_prep.video_gops import encode_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -143,16 +143,12 @@ def _types_on_grid(path: Path) -> str:
 def _encode(path: Path, scratch: Path) -> tuple[Path, int | None, str]:
     """Encode a video with the defaults of mfcd-prep encode; returns the file, its real frames, and what was done."""
     settings = EncodeSettings()
-    source = path.absolute()
-    video = Video("video", source.name, None)
-    record = Transcoder(source.parent, scratch, scratch, settings).transcode(video)
-    if record.status != "ok":
-        raise VideoError(record.reason or "cannot be encoded", record.problem)
+    encoded, record = encode_file(path, scratch, settings)
     if record.damage:
         warn(f"{path.name} is damaged: {record.damage}")
     size = "x".join(map(str, settings.size))
     was = f"{record.codec} {record.width}x{record.height}"
-    return scratch / f"{video.id}.mp4", record.real_frames, f"on the fly from {was} to {size}"
+    return encoded, record.real_frames, f"on the fly from {was} to {size}"
 
 
 def _trace(path: Path, start: int, gop_size: int, real_frames: int) -> tuple[Gop, list[NDArray[np.int32]]]:

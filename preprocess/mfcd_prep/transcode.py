@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,6 @@ from mfcd_prep.source import WITHOUT_ZEROS, count_bad_packets, probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from fractions import Fraction
 
     from mfcd_core.catalog import Video
     from mfcd_prep.ffmpeg_log import FfmpegResult
@@ -77,6 +77,19 @@ class EncodeSettings:
         values = asdict(self) | {"size": list(self.size), "fps": None if self.fps is None else str(self.fps)}
         del values["strict"]
         return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EncodeSettings:
+        """Parse what `to_dict` gave. Raises UsageError."""
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        try:
+            width, height = known["size"]
+            fps = None if known.get("fps") is None else Fraction(known["fps"])
+            return cls(**known | {"size": (width, height), "fps": fps})
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            raise UsageError(
+                f"settings of encode are not usable ({error!r}): expected those of mfcd-prep encode"
+            ) from None
 
 
 @dataclass(frozen=True)

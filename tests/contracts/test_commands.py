@@ -13,17 +13,27 @@ from mfcd_prep.cli import cli as prep
 from mfcd_prep.cli import main as prep_main
 from mfcd_train.evaluate import cli as evaluate
 from mfcd_train.evaluate import main as evaluate_main
+from mfcd_train.export import cli as export
+from mfcd_train.export import main as export_main
+from mfcd_train.predict import cli as predict
+from mfcd_train.predict import main as predict_main
 from mfcd_train.train import cli as train
 from mfcd_train.train import main as train_main
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAINS = {"mfcd-prep": prep_main, "mfcd-train": train_main, "mfcd-eval": evaluate_main}
+MAINS = {
+    "mfcd-prep": prep_main,
+    "mfcd-train": train_main,
+    "mfcd-eval": evaluate_main,
+    "mfcd-predict": predict_main,
+    "mfcd-export": export_main,
+}
 
 
 def every_command() -> list[click.Command]:
-    found = [train]
+    found = [train, predict, export]
     for group in (prep, evaluate, bench):
         context = click.Context(group)
         commands = (group.get_command(context, name) for name in group.list_commands(context))
@@ -51,6 +61,8 @@ def test_command_and_options_have_help(command: click.Command) -> None:
         (["mfcd-prep", "encode", "--size", "12", "in", "out"], "12"),
         (["mfcd-train", "no-such-store", "--recipe", "teacher", "--out", "run"], "no-such-store"),
         (["mfcd-eval", "no-such-run", "no-such-store"], "no-such-run"),
+        (["mfcd-predict", "no-such-run", "no-such-video"], "no-such-run"),
+        (["mfcd-export", "no-such-run", "--format", "pt2", "--out", "out/network.pt2"], "no-such-run"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(

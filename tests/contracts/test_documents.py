@@ -19,10 +19,20 @@ from mfcd_core.store.settings import StoreSettings
 from mfcd_prep.cli import cli as prep
 from mfcd_prep.damage import PROBLEMS
 from mfcd_train.evaluate import cli as evaluate
+from mfcd_train.export import cli as export
+from mfcd_train.predict import cli as predict
 from mfcd_train.recipe_files import load_recipe
 from mfcd_train.train import cli as train
 
 ROOT = Path(__file__).parents[2]
+GROUPS: dict[str, click.Command] = {
+    "mfcd-prep": prep,
+    "mfcd-eval": evaluate,
+    "mfcd-train": train,
+    "mfcd-bench": bench,
+    "mfcd-predict": predict,
+    "mfcd-export": export,
+}
 DOCUMENTS = [ROOT / "README.md", ROOT / "data" / "README.md", *(ROOT / "docs").rglob("*.md")]
 
 
@@ -91,7 +101,7 @@ def test_commands_in_documents_exist(document: Path) -> None:
     text = document.read_text("utf-8")
     for words in re.findall(r"^(?: {4}|.* && )?(mfcd-[a-z]+ .*(?:\\\n.*)*)", text, re.MULTILINE):
         program, *rest = words.replace("\\\n", " ").split()
-        group = {"mfcd-prep": prep, "mfcd-eval": evaluate, "mfcd-train": train, "mfcd-bench": bench}[program]
+        group = GROUPS[program]
         command = subcommand(group, rest[0]) or subcommand(group, "accuracy") or group
         assert command is not group or program not in {"mfcd-prep", "mfcd-bench"}, words
         known = {option for parameter in command.params for option in parameter.opts}

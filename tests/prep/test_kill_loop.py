@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from encoding import left_over, outputs
 from killing import kill_often
+from stores import files_of
 from tiny_videos import cut_frames, write_video
 
 from mfcd_prep.encode import encode_videos
@@ -53,10 +54,6 @@ def test_fifty_kills_change_nothing_of_the_videos(tmp_path: Path) -> None:
     times = Counter(recorded(encoded, "encode"))
     assert set(times) == {video.id for video in read_manifest(encoded).videos}
     assert set(times.values()) == {1}, "done twice"
-
-
-def files_of(store: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in store.iterdir() if path.is_file()}
 
 
 @pytest.mark.slow

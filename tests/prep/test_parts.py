@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from encoding import SMALL, outputs, run_command
+from stores import files_of
 from tiny_videos import cut_frames, write_video
 
 from mfcd_core.store import Store
@@ -37,10 +38,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def encoded(source: Path) -> Path:
     encode_videos(source, source.with_name("encoded"), SMALL)
     return source.with_name("encoded")
-
-
-def files_of(store: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in store.iterdir() if path.is_file()}
 
 
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import xxhash
+from stores import files_of
 
 from mfcd_core.errors import OutputError, StoreError, UsageError
 from mfcd_core.store.index import GOPS, INDEX, VIDEOS
@@ -56,10 +57,6 @@ def repair(
         return summary
 
     return run
-
-
-def files_of(store: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in store.iterdir() if path.is_file()}
 
 
 def flip(path: Path) -> None:

@@ -75,11 +75,11 @@ def test_a_kill_around_any_checkpoint_neither_loses_nor_repeats_anything(
     """With a checkpoint after every step, the fourth save is the end of the first epoch."""
     num_saves = 0
 
-    def killed(*arguments: Any) -> None:  # noqa: ANN401
+    def killed(*arguments: Any, **more: Any) -> None:  # noqa: ANN401
         nonlocal num_saves
         num_saves += 1
         if when == "after" or num_saves < save:
-            save_checkpoint(*arguments)
+            save_checkpoint(*arguments, **more)
         if num_saves == save:
             raise KeyboardInterrupt
 

@@ -13,6 +13,7 @@ import tomli_w
 from mfcd_core.atomic import replacing
 from mfcd_core.console import say
 from mfcd_core.errors import OutputError, UsageError
+from mfcd_core.store.settings import StoreSettings
 from mfcd_train.checkpoint import CHECKPOINT, describe_checkpoint
 from mfcd_train.recipe_files import load_recipe
 from mfcd_train.schedule import Validation
@@ -46,6 +47,11 @@ class RunLog:
         """Class names in the order of the logits."""
         names: list[str] = self.facts["classes"]
         return names
+
+    @property
+    def settings(self) -> StoreSettings:
+        """Those of the store that the run was trained on. Raises StoreError where they are not usable."""
+        return StoreSettings.from_dict(self.facts.get("store_settings", {}))
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one line to metrics.jsonl. Raises OutputError where that cannot be written."""
