@@ -219,7 +219,11 @@ class LoadBench:
         if with_motion not in self.loaders:
             dataset = BatchDataset(self.store, self._draws(), BATCH_SIZE, with_motion=with_motion)
             self.loaders[with_motion] = DataLoader(
-                dataset, batch_size=None, num_workers=self.threads, persistent_workers=True
+                dataset,
+                batch_size=None,
+                num_workers=self.threads,
+                persistent_workers=True,
+                multiprocessing_context="spawn",  # a fork of a process that has computed with threads may hang
             )
         return sum(len(batch.labels) for batch in self.loaders[with_motion])
 
