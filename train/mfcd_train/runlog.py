@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from mfcd_core.atomic import replacing
+from mfcd_core.atomic import remove_left_over, replacing
 from mfcd_core.console import say
 from mfcd_core.errors import OutputError, UsageError
 from mfcd_core.store.settings import StoreSettings
@@ -65,10 +65,10 @@ class RunLog:
             ) from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """All records; a line torn by a kill is left out."""
+        """All records; a line torn by a kill or a lost machine is left out."""
         path = self.folder / METRICS
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
+        return [record for record in map(_parse_record, lines) if record]
 
     def read_validations(self) -> list[Validation]:
         """What the epochs came to so far, in their order."""
@@ -79,6 +79,14 @@ class RunLog:
         kept = [r for r in self.read_metrics() if r["step"] <= progress.step and r["epoch"] <= progress.epoch]
         with replacing(self.folder / METRICS) as part:
             part.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+
+
+def _parse_record(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and {"step", "epoch"} <= record.keys() else None
 
 
 def as_validation(record: Mapping[str, Any]) -> Validation:
@@ -101,6 +109,7 @@ def begin_run(folder: Path, recipe: Recipe, store: Store, seed: int, origin: Map
         "store_settings": store.settings.to_dict(),
         "classes": list(store.classes),
     }
+    remove_left_over(folder)
     if (folder / RUN).exists() and any(_is_filled(folder / name) for name in (CHECKPOINT, METRICS)):
         run = open_run(folder)
         _require_same(folder, run, recipe, facts)
@@ -131,7 +140,18 @@ def open_run(folder: Path) -> RunLog:
         facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UsageError(f"{folder}: no readable {RUN}; expected the folder of a run of mfcd-train") from None
+    if not _are_facts(facts):
+        raise UsageError(f"{folder / RUN}: not a record of mfcd-train; expected seed, teacher, init and classes in it")
     return RunLog(folder, load_recipe(str(folder / RECIPE)), facts)
+
+
+def _are_facts(facts: Any) -> bool:  # noqa: ANN401 - a file may hold anything
+    if not isinstance(facts, dict) or not isinstance(facts.get("seed"), int):
+        return False
+    names = facts.get("classes")
+    origins = [facts.get(name) for name in ("teacher", "init")]
+    are_names = isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
+    return are_names and all(origin is None or isinstance(origin, str) for origin in origins)
 
 
 def _require_same(folder: Path, run: RunLog, recipe: Recipe, facts: Mapping[str, Any]) -> None:

@@ -156,9 +156,13 @@ class Trainer:
                     {"step": progress.step, "epoch": progress.epoch, **means(self.fabric, record), **pace.rates()}
                 )
                 pace = Pace()
-            if any_process(self.fabric, self.stop.asked):
+            is_asked = any_process(self.fabric, self.stop.asked)
+            is_due = time.monotonic() - saved > self.recipe.run.checkpoint_seconds
+            if is_asked or is_due or progress.batch == num_steps:
+                self._require_whole_weights(parts, progress)
+            if is_asked:
                 raise self._preempted(progress)
-            if time.monotonic() - saved > self.recipe.run.checkpoint_seconds:
+            if is_due:
                 self._save(progress)
                 saved = time.monotonic()
         if num_skipped:
@@ -252,13 +256,9 @@ class Trainer:
                 watcher.try_show(record)
 
     def _save(self, progress: Progress) -> None:
-        weights = self.network.state_dict()
-        broken = [name for name, weight in weights.items() if not weight.isfinite().all()]
-        if broken:
-            raise self._diverged(f"weights are not numbers after step {progress.step} (the first is {broken[0]})")
         if self.is_first:
             more = {"precision": self.fabric.strategy.precision.state_dict()}
-            more |= {} if self.average is None else {UNAVERAGED: weights}
+            more |= {} if self.average is None else {UNAVERAGED: self.network.state_dict()}
             save_checkpoint(self.run.folder, self.evaluated.state_dict(), self.optimizer.state_dict(), progress, **more)
 
     def _keep(self, progress: Progress) -> None:
@@ -276,13 +276,20 @@ class Trainer:
         scaled = self.recipe.run.precision == "16-mixed"  # its scaler leaves out steps with gradients too large
         is_loss = not bool(torch.isfinite(loss))
         if any_process(self.fabric, is_loss or not (scaled or norm is None or bool(torch.isfinite(norm)))):
-            fed = name_gops(self.store, [part.draws for part in parts])
             what = "loss is not a number" if is_loss else "gradients are not numbers"
-            raise self._diverged(f"{what} at step {progress.step} (fed: {fed})")
+            raise self._diverged(f"{what} at step {progress.step}", parts)
 
-    def _diverged(self, what: str) -> DivergedError:
-        last = describe_checkpoint(self.run.folder)
-        return DivergedError(f"{what}: lower optim.learning_rate in another --out; the last good state is {last}")
+    def _require_whole_weights(self, parts: Sequence[Batch], progress: Progress) -> None:
+        """Before any checkpoint: the last step may ruin weights after a loss and gradients that were fine."""
+        broken = [name for name, weight in self.network.state_dict().items() if not weight.isfinite().all()]
+        if broken:
+            what = f"weights are not numbers after step {progress.step} (the first is {broken[0]})"
+            raise self._diverged(what, parts)
+
+    def _diverged(self, what: str, parts: Sequence[Batch]) -> DivergedError:
+        fed, last = name_gops(self.store, [part.draws for part in parts]), describe_checkpoint(self.run.folder)
+        todo = f"lower optim.learning_rate in another --out; the last good state is {last}"
+        return DivergedError(f"{what} (fed: {fed}): {todo}")
 
     def _progress_shown(self) -> Any:  # noqa: ANN401 - a context manager that yields Advance
         if self.is_first:
