@@ -150,7 +150,7 @@ class Trainer:
             num_skipped += sum(part.num_skipped for part in parts)
             pace.add(sum(len(part.labels) for part in parts) * self.fabric.world_size, waited_seconds)
             advance(1 / num_steps, progress_note(record, pace.rates()))
-            if progress.step % LOG_EVERY_STEPS == 0:
+            if progress.step % LOG_EVERY_STEPS == 0 or progress.batch == num_steps:
                 record |= {"skipped_gops": num_skipped} if num_skipped else {}
                 self._record(
                     {"step": progress.step, "epoch": progress.epoch, **means(self.fabric, record), **pace.rates()}
