@@ -111,6 +111,18 @@ def test_a_checkpoint_is_copied_where_links_do_not_work(tmp_path: Path, monkeypa
     assert is_same(load_checkpoint(tmp_path, BEST)["model"], weights)
 
 
+def test_a_checkpoint_that_cannot_be_kept_says_where_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path)
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(
+        OutputError, match=r"best.pt cannot be written \(Input/output error\).* goes on from .*, step 3"
+    ):
+        keep_checkpoint(tmp_path, BEST)
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
+
+
 @pytest.mark.parametrize(("keep_last", "kept"), [(0, []), (1, ["0012"]), (3, ["0010", "0011", "0012"])])
 def test_the_last_epochs_are_kept(tmp_path: Path, keep_last: int, kept: list[str]) -> None:
     for epoch in range(8, 13):

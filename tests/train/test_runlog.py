@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mfcd_core.atomic import this_process
-from mfcd_core.errors import UsageError
+from mfcd_core.errors import OutputError, UsageError
 from mfcd_core.store import Store
 from mfcd_train.checkpoint import CHECKPOINT, Progress
 from mfcd_train.config import Recipe
@@ -162,6 +162,27 @@ def test_what_a_killed_process_left_half_written_is_removed(run: RunLog, recipe:
     left.write_bytes(b"half of it")
     begin_run(run.folder, recipe, store, 7, ORIGIN)
     assert not left.exists()
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path: Path, recipe: Recipe, store: Store) -> None:
+    (tmp_path / "file").touch()
+    for name, reason in (("file", "File exists"), ("file/run", "Not a directory")):
+        expected = rf"{name} cannot be written \({reason}\): expected a folder with some room; choose another --out"
+        with pytest.raises(OutputError, match=expected):
+            begin_run(tmp_path / name, recipe, store, 7, ORIGIN)
+
+
+def test_records_that_cannot_be_written_anew_say_where_the_run_goes_on(
+    run: RunLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(
+        OutputError, match=r"metrics.jsonl cannot be written \(No space left .*it goes on from the start"
+    ):
+        run.forget_after(Progress(3, 1, 10))
 
 
 @pytest.mark.parametrize("torn", [b"\xff\xfe\x00", b'{"step": 20}', b"[1]}", b'{"step": 20,,"epoch": 1}'])

@@ -7,6 +7,7 @@ import re
 import shutil
 import struct
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from mfcd_core.atomic import replacing
 from mfcd_core.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -59,15 +60,21 @@ def save_checkpoint(
     path = folder / CHECKPOINT
     buffer = BytesIO()
     torch.save(state, buffer)
+    with writing_to(folder, f"{path}: the checkpoint of step {progress.step}"), replacing(path) as part:
+        part.write_bytes(buffer.getbuffer())
+        if part.read_bytes() != buffer.getbuffer():
+            raise OutputError(f"{path}: reads back otherwise than it was written; check the disk and the memory")
+
+
+@contextmanager
+def writing_to(folder: Path, what: str) -> Iterator[None]:
+    """Turn an OSError into an OutputError that says what cannot be written, and where the run in `folder` goes on."""
     try:
-        with replacing(path) as part:
-            part.write_bytes(buffer.getbuffer())
-            if part.read_bytes() != buffer.getbuffer():
-                raise OutputError(f"{path}: reads back otherwise than it was written; check the disk and the memory")
+        yield
     except OSError as error:
         raise OutputError(
-            f"{path}: the checkpoint of step {progress.step} cannot be written ({error.strerror}): free some space or "
-            f"mend the disk, then run again; it goes on from {describe_checkpoint(folder)}"
+            f"{what} cannot be written ({error.strerror}): free some space or mend the disk, then run again; it goes "
+            f"on from {describe_checkpoint(folder)}"
         ) from error
 
 
@@ -79,10 +86,13 @@ def describe_checkpoint(folder: Path) -> str:
 
 
 def keep_checkpoint(folder: Path, name: str) -> None:
-    """Keep the checkpoint that there is now under another name too, without its bytes once more where links work."""
+    """Keep the checkpoint that there is now under another name too, without its bytes once more where links work.
+
+    Raises OutputError where that cannot be written.
+    """
     if (folder / name).exists() and (folder / name).samefile(folder / CHECKPOINT):
         return
-    with replacing(folder / name) as part:
+    with writing_to(folder, str(folder / name)), replacing(folder / name) as part:
         try:
             part.hardlink_to(folder / CHECKPOINT)
         except OSError:

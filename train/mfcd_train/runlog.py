@@ -14,7 +14,7 @@ from mfcd_core.atomic import remove_left_over, replacing
 from mfcd_core.console import say
 from mfcd_core.errors import OutputError, UsageError
 from mfcd_core.store.settings import StoreSettings
-from mfcd_train.checkpoint import CHECKPOINT, describe_checkpoint
+from mfcd_train.checkpoint import CHECKPOINT, writing_to
 from mfcd_train.recipe_files import load_recipe
 from mfcd_train.schedule import Validation
 
@@ -55,14 +55,9 @@ class RunLog:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one line to metrics.jsonl. Raises OutputError where that cannot be written."""
-        try:
-            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-        except OSError as error:
-            raise OutputError(
-                f"{self.folder / METRICS} cannot be written ({error.strerror}): free some space or mend the disk, then "
-                f"run again; it goes on from {describe_checkpoint(self.folder)}"
-            ) from error
+        path = self.folder / METRICS
+        with writing_to(self.folder, str(path)), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All records; a line torn by a kill or a lost machine is left out."""
@@ -77,7 +72,8 @@ class RunLog:
     def forget_after(self, progress: Progress) -> None:
         """Drop the records of steps that a resumed run takes again, and of an epoch whose end it reaches again."""
         kept = [r for r in self.read_metrics() if r["step"] <= progress.step and r["epoch"] <= progress.epoch]
-        with replacing(self.folder / METRICS) as part:
+        path = self.folder / METRICS
+        with writing_to(self.folder, str(path)), replacing(path) as part:
             part.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
 
 
@@ -99,7 +95,7 @@ def begin_run(folder: Path, recipe: Recipe, store: Store, seed: int, origin: Map
 
     A run that failed before anything was recorded is begun anew. The section [run] may change, which is said aloud:
     it does not decide what is learnt. Raises UsageError where the folder holds a run of something else, naming the
-    difference.
+    difference, and OutputError where it cannot be written.
     """
     facts = {
         "seed": seed,
@@ -109,6 +105,16 @@ def begin_run(folder: Path, recipe: Recipe, store: Store, seed: int, origin: Map
         "store_settings": store.settings.to_dict(),
         "classes": list(store.classes),
     }
+    try:
+        return _begin_or_find(folder, recipe, facts)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written ({error.strerror}): expected a folder with some room; choose another --out, "
+            "or make room and run again"
+        ) from error
+
+
+def _begin_or_find(folder: Path, recipe: Recipe, facts: Mapping[str, Any]) -> RunLog:
     remove_left_over(folder)
     if (folder / RUN).exists() and any(_is_filled(folder / name) for name in (CHECKPOINT, METRICS)):
         run = open_run(folder)
