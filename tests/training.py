@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tiny_runs import run_command
 
+from mfcd_core.store import Store
 from mfcd_train.checkpoint import load_checkpoint
 from mfcd_train.runlog import open_run
 from mfcd_train.train import main
@@ -52,6 +53,18 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert len(moments) == len(expected) > 10
     assert all(is_same(moments[i], expected[i]) for i in expected)
     assert measured(one) == measured(other)
+
+
+def damage_only_gop(folder: Path, video_id: str) -> None:
+    """Change a bit of the I-frame's checksum in the first GOP of a video of the store in `folder`."""
+    store = Store(folder)
+    video = store.videos.row_of(video_id)
+    place = store.places[store.videos.first_gop[video]]
+    with (folder / store.shard_of(video)).open("r+b") as file:
+        file.seek(int(place["offset"]) + int(place["sizes"][0]) - 1)  # its last byte
+        last = file.read(1)[0]
+        file.seek(-1, 1)
+        file.write(bytes([last ^ 1]))
 
 
 def error_line(outcome: Outcome) -> str:

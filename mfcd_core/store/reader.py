@@ -68,6 +68,12 @@ class Store:
     def __reduce__(self) -> tuple[type[Store], tuple[Path, Copies | None]]:
         return Store, (self.path, self._copies)
 
+    def beside(self, copies: Copies) -> Store:
+        """The same store, read from `copies` as far as there are any; both have one index in memory."""
+        nearer = object.__new__(Store)
+        vars(nearer).update(vars(self), _copies=copies, _files=ShardFiles(self.path, copies))
+        return nearer
+
     def read_gop(self, video_id: str, gop_index: int) -> Gop:
         """Read GOP number `gop_index` of a video, with residuals in levels.
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from mfcd_core.bench import Run
+from mfcd_core.gop import signed_motion
 from mfcd_core.store import Store
 from mfcd_prep.bench_decode import DECORD, ON_THE_FLY, TORCHCODEC, build_decoders, trace_on_the_fly
 from mfcd_train import bench_load
@@ -39,6 +40,8 @@ CPU_SECONDS = {  # of 100 clips, so often as they are read
     "h5py + hdf5plugin, motion": 0.05,
     "h5py + hdf5plugin, as stored": 0.16,
     "h5py + hdf5plugin, as stored, motion": 0.125,
+    "h5py gzip": 0.1,
+    "h5py gzip, motion": 0.4,
     "JPEG frames": 0.5,
     "PyAV, traced on the fly": 0.3,
     "zstd alone": 0.05,
@@ -75,7 +78,7 @@ def test_decoders_see_every_frame(tiny_store: Path, store: Store) -> None:
 
 def test_peers_read_the_clips_of_the_store(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each reads every clip to the end: nothing is missing from what was written."""
-    names = [array.name for array in store.settings.stored_arrays()][:-1]
+    names = [array.name for array in store.settings.stored_arrays()]
     write_gzip(store, tmp_path / "gzip.h5", NUM_CLIPS)
     num_bytes = write_jpegs(store, tmp_path / "frames", tmp_path / "frames.tar", NUM_CLIPS)
     frames = sorted((tmp_path / "frames").rglob("*.jpg"))
@@ -91,12 +94,16 @@ def test_peers_read_the_clips_of_the_store(store: Store, tmp_path: Path, monkeyp
     rows = []
     read_direct = h5py.Dataset.read_direct
     monkeypatch.setattr(h5py.Dataset, "read_direct", lambda self, *a: (rows.append(self.name), read_direct(self, *a)))
-    read_gzip(tmp_path / "gzip.h5", names, range(NUM_CLIPS))
+    read_gzip(tmp_path / "gzip.h5", names[:-1], range(NUM_CLIPS))
     assert len(rows) == NUM_CLIPS * 4
+    assert "/motion" not in rows
+    read_gzip(tmp_path / "gzip.h5", names, range(NUM_CLIPS))
+    assert rows.count("/motion") == NUM_CLIPS
+    rows.clear()
     read_hdf5(store, range(NUM_CLIPS), with_motion=True, as_stored=True)
-    assert len(rows) == NUM_CLIPS * (4 + 5)
+    assert len(rows) == NUM_CLIPS * 5
     read_hdf5(store, range(NUM_CLIPS), with_motion=False, as_stored=False)
-    assert len(rows) == NUM_CLIPS * (4 + 5 + 4)
+    assert len(rows) == NUM_CLIPS * (5 + 4)
 
 
 def test_jpegs_and_gzip_hold_the_clips(store: Store, tmp_path: Path) -> None:
@@ -105,6 +112,7 @@ def test_jpegs_and_gzip_hold_the_clips(store: Store, tmp_path: Path) -> None:
     last = store.read_gop(str(store.videos.ids[-1]), int(store.videos.num_gops[-1]) - 1)
     with h5py.File(tmp_path / "gzip.h5") as file:
         assert np.array_equal(file["iframe/luma"][NUM_CLIPS - 1], last.iframe["luma"])
+        assert np.array_equal(signed_motion(file["motion"][NUM_CLIPS - 1]), last.motion)
         assert np.array_equal(file["residual/chroma"][NUM_CLIPS - 1] * np.int16(2), last.residual["chroma"])
     with Image.open(tmp_path / "frames" / str(NUM_CLIPS - 1) / "011.jpg") as image:
         assert np.abs(np.asarray(image).astype(int) - last.rebuild_frames()[11]).mean() < 8
@@ -120,7 +128,13 @@ def test_figures_are_clips_a_second_of_cpu() -> None:
     assert result.headline.peers[DECORD] is None
     assert result.facts[DECORD] == "did not run, it is not installed"
     assert result.facts["ms a batch, assembly, augmented"] == "500"
-    motion, stored, stored_motion, threads, _, planes, _ = result.more
+    motion, stored, stored_motion, threads, _, planes, _, cpu, cpu_motion = result.more
+    assert result.headline.ratios["h5py gzip"] == pytest.approx(PASSES)
+    assert motion.ratios["h5py gzip"] == pytest.approx(2 * PASSES)  # it reads motion, too
+    assert "h5py gzip, motion" not in motion.peers
+    assert cpu.ours == pytest.approx(1 / PASSES)  # seconds of 1000 clips
+    assert (cpu.peers["JPEG frames"], cpu.peers[DECORD]) == (pytest.approx(5), None)
+    assert cpu_motion.peers["h5py gzip"] == pytest.approx(4)
     assert motion.ratios["zstd alone"] == pytest.approx(0.5)
     assert motion.ratios["JPEG frames"] == pytest.approx(2.5 * PASSES)
     assert stored.ratios == {"h5py + hdf5plugin": pytest.approx(2.0)}

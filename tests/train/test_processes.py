@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from training import error_line, measured, train
+from training import damage_only_gop, error_line, measured, train
 
 from mfcd_core.errors import UsageError
 from mfcd_train.checkpoint import CHECKPOINT, load_checkpoint
@@ -85,6 +86,22 @@ def test_a_student_that_two_processes_began_is_ended_by_one_after_sigterm(
     assert f"resuming {tmp_path} at epoch" in resumed.err
     ends = [record["epoch"] for record in measured(tmp_path) if VALIDATION_TOP1 in record]
     assert ends == list(range(1, 21))
+
+
+@pytest.mark.slow
+def test_gops_that_one_of_two_processes_skips_are_counted_for_both(
+    tiny_store: Path, teacher_recipe: Path, tmp_path: Path
+) -> None:
+    """Every epoch draws the only GOP of `down/1`, which is damaged; its other process has nothing to skip."""
+    folder = shutil.copytree(tiny_store, tmp_path / "store")
+    damage_only_gop(folder, "down/1")
+    settings = ("data.batch_size=6", "optim.epochs=10", "run.on_bad_gop=skip")  # a step an epoch, the tenth is logged
+    with started(2, folder, teacher_recipe, tmp_path / "run", *words(settings)) as process:
+        said = process.communicate(timeout=200)[1]
+    assert process.returncode == 0, said
+    assert said.count("warning: skipped a GOP") == 10
+    assert said.count("warning: epoch 10: 1 GOPs could not be read and were left out") == 1
+    assert [record.get("skipped_gops") for record in measured(tmp_path / "run")] == 11 * [1]  # epochs, and a step
 
 
 @pytest.mark.parametrize(("num_parts", "peers"), [(1, 1), (1, 3), (2, 1), (2, 3), (3, 2)])

@@ -94,6 +94,15 @@ def test_nobody_waits_for_a_copy(store: Store, stage: Path, monkeypatch: pytest.
     assert_whole(only_folder(stage), store)
 
 
+def test_a_staged_store_has_its_index_in_memory_once(store: Store, stage: Path) -> None:
+    with staged(store, np.arange(10), stage=stage) as nearer:
+        finish()
+        assert nearer is not store
+        assert nearer.places is store.places
+        assert nearer.videos is store.videos
+        assert nearer.shards is store.shards
+
+
 def test_an_end_in_the_middle_leaves_nothing_unfinished(
     store: Store, stage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +185,22 @@ def test_a_copy_that_goes_bad_is_removed_and_read_from_the_store(
     assert f"warning: {copy}: GOP 0 of 'run/00': iframe/luma is damaged" in said
     assert said.endswith("this copy is removed, and shard-00000.h5 is read from the store")
     assert not copy.exists()
+
+
+def test_a_bad_copy_on_a_disk_that_became_read_only_is_read_from_the_store(
+    store: Store, stage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(path: Path, **_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    stage_all(store, stage)
+    flip_byte(only_folder(stage) / "shard-00000.h5", int(store.places["offset"][0]) + 20)
+    capsys.readouterr()
+    nearer = Store(store.path, StagedShards(only_folder(stage), store.shards))
+    monkeypatch.setattr("pathlib.Path.unlink", refused)
+    assert everything(nearer) == everything(store)
+    said = capsys.readouterr().err
+    assert "this copy is left alone (Read-only file system), and shard-00000.h5 is read from the store" in said
 
 
 def test_copies_that_vanish_are_read_from_the_store(store: Store, stage: Path) -> None:

@@ -12,7 +12,6 @@ import torch
 from tiny_runs import STEPS_AN_EPOCH, TEACHER, run_command, write_recipe
 
 from mfcd_core.clip import CLIP_FORMATS
-from mfcd_core.store import Store
 from mfcd_train import trainer
 from mfcd_train.checkpoint import CHECKPOINT, Progress, load_checkpoint
 from mfcd_train.models.mfnet3d import HINT_LAYERS
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
-from training import is_same, last_line, measured, train, weights_of
+from training import damage_only_gop, is_same, last_line, measured, train, weights_of
 
 
 @pytest.fixture
@@ -199,14 +198,7 @@ def test_random_weights_come_from_the_seed_alone(
 def test_a_bad_gop_stops_training_unless_told_otherwise(tiny_store: Path, teacher_recipe: Path, tmp_path: Path) -> None:
     """The video of a single GOP loses a bit of it: every epoch draws that one."""
     folder = shutil.copytree(tiny_store, tmp_path / "store")
-    store = Store(folder)
-    video = store.videos.row_of("down/1")
-    place = store.places[store.videos.first_gop[video]]
-    with (folder / store.shard_of(video)).open("r+b") as file:
-        file.seek(int(place["offset"]) + int(place["sizes"][0]) - 1)  # the checksum's last byte
-        last = file.read(1)[0]
-        file.seek(-1, 1)
-        file.write(bytes([last ^ 1]))
+    damage_only_gop(folder, "down/1")
     stopped = train(folder, teacher_recipe, tmp_path / "one")
     assert stopped.status == 2
     assert "GOP 0 of 'down/1': iframe/luma is damaged" in last_line(stopped)

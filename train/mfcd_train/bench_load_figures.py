@@ -69,6 +69,7 @@ def summarize(runs: Mapping[str, Sequence[Run]], absent: Mapping[str, str], fact
         _megabytes(figure, float(facts[f"kb_a_clip_in_batch{name}"]) / 1000)
         for figure, name in zip(figures, ("", "_motion"), strict=False)
     ]
+    figures += [_cpu_seconds(figure) for figure in figures[:2]]
     said = {who: f"did not run, {why}" for who, why in absent.items()}
     said |= {f"ms a batch, {name}": f"{1000 * took[name].cpu_seconds:.0f}" for name in ASSEMBLY if name in took}
     return BenchResult(figures[0], tuple(figures[1:]), {**facts, **said}, runs, describe_machine(PACKAGES))
@@ -81,9 +82,9 @@ def passes_of(name: str) -> int:
 
 def _speeds(speed: Mapping[str, float | None], name: str) -> Figure:
     """Clips a second of CPU in plain values. Peers of RGB hold all there is, with or without motion."""
-    own = {PLAIN_HDF5 + name, ZSTD + name, COPY + name}
-    others = [who for who in speed if not who.startswith((OURS, PLAIN_HDF5, ZSTD, COPY)) and who not in ASSEMBLY]
-    order = [PLAIN_HDF5 + name, *others, ZSTD + name, COPY + name]
+    own = {PLAIN_HDF5 + name, GZIP + name, ZSTD + name, COPY + name}
+    others = [who for who in speed if not who.startswith((OURS, PLAIN_HDF5, GZIP, ZSTD, COPY)) and who not in ASSEMBLY]
+    order = [PLAIN_HDF5 + name, GZIP + name, *others, ZSTD + name, COPY + name]
     peers = {who.removesuffix(MOTION) if who in own else who: speed[who] for who in order}
     limits = {who: limit for who, limit in LIMITS.items() if who in peers}
     return Figure(f"load{name}", "clips/s/core", speed[OURS + name] or 0.0, peers, limits)
@@ -111,8 +112,14 @@ def _scaling(wall: Mapping[str, float], threads: int, name: str) -> Figure:
 
 def _megabytes(figure: Figure, size: float) -> Figure:
     """MB (1e6 bytes) of planes a second of CPU, of those that give the same planes."""
-    peers = {who: v * size for who, v in figure.peers.items() if v and who in {PLAIN_HDF5, ZSTD, COPY}}
+    peers = {who: v * size for who, v in figure.peers.items() if v and who in {PLAIN_HDF5, GZIP, ZSTD, COPY}}
     return Figure(f"{figure.name}, planes", "MB/s/core", figure.ours * size, peers)
+
+
+def _cpu_seconds(figure: Figure) -> Figure:
+    """What the speeds are quotients of."""
+    peers = {who: v and 1000 / v for who, v in figure.peers.items()}
+    return Figure(f"{figure.name}, CPU", "s/1000 clips", 1000 / figure.ours, peers, lower_is_better=True)
 
 
 def draw(result: BenchResult, path: Path) -> None:

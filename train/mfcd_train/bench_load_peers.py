@@ -62,8 +62,8 @@ def read_hdf5(store: Store, gops: Iterable[int], *, with_motion: bool, as_stored
 
 
 def write_gzip(store: Store, path: Path, num_gops: int) -> None:
-    """The first GOPs in plain values, without motion, one chunk a GOP, gzip at h5py's own level."""
-    arrays = arrays_of(store, with_motion=False)
+    """The first GOPs in plain values, one chunk a GOP, gzip at h5py's own level."""
+    arrays = arrays_of(store, with_motion=True)
     read = {array.name: array.empty_chunk() for array in arrays}
     with h5py.File(path, "w") as file:
         for array in arrays:

@@ -78,8 +78,16 @@ def any_process(fabric: Fabric, own: bool) -> bool:  # noqa: FBT001 - a value, n
     return bool(found)
 
 
+def total(fabric: Fabric, own: int) -> int:
+    """Sum over all processes."""
+    if fabric.world_size == 1:
+        return own
+    found: Any = fabric.all_reduce(torch.tensor(own, device=fabric.device), reduce_op="sum")
+    return int(found)
+
+
 def means(fabric: Fabric, record: Mapping[str, Any]) -> dict[str, float]:
-    """Plain numbers by name: means over all processes."""
+    """Plain numbers by name: means over all processes, which give the same names."""
     values = torch.tensor([float(value) for value in record.values()], dtype=torch.float64, device=fabric.device)
     mean: Any = fabric.all_reduce(values, reduce_op="mean")
     return dict(zip(record, mean.tolist(), strict=True))

@@ -15,7 +15,6 @@ import xxhash
 
 from mfcd_core.console import warn
 from mfcd_core.errors import UsageError
-from mfcd_core.store import Store
 from mfcd_train.copier import FOLDER, Copier, StageFolder, size_of
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mfcd_core.store import Store
     from mfcd_core.store.index import ShardEntry
 
 STOP_SECONDS = 10.0
@@ -69,14 +69,22 @@ class StagedShards:
         return found
 
     def give_up(self, name: str, error: Exception) -> bool:
-        """Remove a copy that could not be read, and warn; False where there was none."""
+        """Remove a copy that could not be read, where its disk still lets us, and warn; False where there was none."""
         if name in self._found:
             self._given_up.add(name)  # first: other threads may be reading it too
             path = self._found.pop(name, None)
             if path is not None:
-                warn(f"{error}; this copy is removed, and {name} is read from the store")
-                path.unlink(missing_ok=True)
+                warn(f"{error}; this copy is {_remove(path)}, and {name} is read from the store")
         return name in self._given_up
+
+
+def _remove(path: Path) -> str:
+    """What became of it: a disk that gives read errors is often made read-only."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        return f"left alone ({error.strerror})"
+    return "removed"
 
 
 def shards_of(store: Store, *videos: NDArray[np.int64]) -> list[ShardEntry]:
@@ -100,7 +108,7 @@ def staged(
         return
     shards = shards_of(store, *videos)
     folder = StageFolder(_make_folder(stage, store), store, stage_limit)
-    nearer = Store(store.path, StagedShards(folder.path, shards))
+    nearer = store.beside(StagedShards(folder.path, shards))
     copier = Copier(folder, shards, tells)
     thread = threading.Thread(target=copier.run, name="stage", daemon=True)
     thread.start()

@@ -13,7 +13,6 @@ import torch
 from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.console import progress as show_progress
 from mfcd_core.console import say, warn
-from mfcd_core.errors import MfcdError
 from mfcd_train.assemble import build_assembler
 from mfcd_train.checkpoint import (
     BEST,
@@ -27,13 +26,13 @@ from mfcd_train.checkpoint import (
 from mfcd_train.dataset import evaluation_draws, split_rows, training_draws
 from mfcd_train.evaluator import predict
 from mfcd_train.loader import iter_batches
-from mfcd_train.losses import cross_entropy, hint_losses, soft_loss, total_loss
+from mfcd_train.losses import DivergedError, cross_entropy, hint_losses, soft_loss, total_loss
 from mfcd_train.metrics import mean_cross_entropy, topk_accuracy
 from mfcd_train.pace import Pace, progress_note, timed
 from mfcd_train.preemption import PreemptedError, Stop
 from mfcd_train.runlog import VALIDATION_CE, VALIDATION_TOP1, VALIDATION_TOP5, as_validation
 from mfcd_train.schedule import best_epoch, num_plateaus
-from mfcd_train.sharing import any_process, count_steps, means, name_gops, part_rows
+from mfcd_train.sharing import any_process, count_steps, means, name_gops, part_rows, total
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,10 +54,7 @@ if TYPE_CHECKING:
 
 LOG_EVERY_STEPS = 10
 TEACHER_FORMAT = "rgb"
-
-
-class DivergedError(MfcdError):
-    """The loss is no longer a number."""
+SKIPPED = "skipped_gops"
 
 
 @dataclass(frozen=True)
@@ -95,8 +91,8 @@ class Trainer:
             advance(progress.epoch + progress.batch / count_steps(len(rows["train"]), recipe.data.batch_size))
             while not self._is_done(progress):
                 draws = training_draws(self.store, rows["train"], self.seed, progress.epoch, recipe.data.flip)
-                progress = self._train_epoch(draws, progress, advance)
-                record: dict[str, float] = {"step": progress.step, "epoch": progress.epoch + 1}
+                progress, skipped = self._train_epoch(draws, progress, advance)
+                record: dict[str, float] = {"step": progress.step, "epoch": progress.epoch + 1, **skipped}
                 if (progress.epoch + 1) % recipe.run.validate_every == 0 or progress.epoch + 1 == recipe.optim.epochs:
                     record |= self._validate(rows["test"], progress)
                     self.validations.append(as_validation(record))
@@ -141,7 +137,8 @@ class Trainer:
         is_stale = bool(done) and 0 < optim.early_stop <= done[-1].epoch - best_epoch(done)
         return is_stale or progress.epoch >= optim.epochs
 
-    def _train_epoch(self, draws: Draws, progress: Progress, advance: Advance) -> Progress:
+    def _train_epoch(self, draws: Draws, progress: Progress, advance: Advance) -> tuple[Progress, dict[str, float]]:
+        """Where it ended, and how many GOPs were skipped by all processes since it began or was resumed, if any."""
         saved, num_skipped, pace = time.monotonic(), 0, Pace()
         num_steps = count_steps(len(draws), self.recipe.data.batch_size)
         for parts, waited_seconds in timed(self._iter_parts(draws, progress.batch)):
@@ -151,10 +148,8 @@ class Trainer:
             pace.add(sum(len(part.labels) for part in parts) * self.fabric.world_size, waited_seconds)
             advance(1 / num_steps, progress_note(record, pace.rates()))
             if progress.step % LOG_EVERY_STEPS == 0 or progress.batch == num_steps:
-                record |= {"skipped_gops": num_skipped} if num_skipped else {}
-                self._record(
-                    {"step": progress.step, "epoch": progress.epoch, **means(self.fabric, record), **pace.rates()}
-                )
+                averages = {**means(self.fabric, record), **self._count(num_skipped), **pace.rates()}
+                self._record({"step": progress.step, "epoch": progress.epoch, **averages})
                 pace = Pace()
             is_asked = any_process(self.fabric, self.stop.asked)
             is_due = time.monotonic() - saved > self.recipe.run.checkpoint_seconds
@@ -165,9 +160,14 @@ class Trainer:
             if is_due:
                 self._save(progress)
                 saved = time.monotonic()
-        if num_skipped:
-            warn(f"epoch {progress.epoch + 1}: {num_skipped} GOPs could not be read and were left out")
-        return progress
+        skipped = self._count(num_skipped)
+        if skipped and self.is_first:
+            warn(f"epoch {progress.epoch + 1}: {skipped[SKIPPED]} GOPs could not be read and were left out")
+        return progress, skipped
+
+    def _count(self, num_skipped: int) -> dict[str, float]:
+        everywhere = total(self.fabric, num_skipped)
+        return {SKIPPED: everywhere} if everywhere else {}
 
     def _iter_parts(self, draws: Draws, first_step: int) -> Iterator[list[Batch]]:
         """For each step from `first_step` on, this process's share of its batch, in `optim.accumulate` parts."""
@@ -283,8 +283,9 @@ class Trainer:
         """Before any checkpoint: the last step may ruin weights after a loss and gradients that were fine."""
         broken = [name for name, weight in self.network.state_dict().items() if not weight.isfinite().all()]
         if broken:
-            what = f"weights are not numbers after step {progress.step} (the first is {broken[0]})"
-            raise self._diverged(what, parts)
+            raise self._diverged(
+                f"weights are not numbers after step {progress.step} (the first is {broken[0]})", parts
+            )
 
     def _diverged(self, what: str, parts: Sequence[Batch]) -> DivergedError:
         fed, last = name_gops(self.store, [part.draws for part in parts]), describe_checkpoint(self.run.folder)
