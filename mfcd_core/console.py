@@ -23,7 +23,7 @@ from rich.progress import (
 from mfcd_core.errors import MfcdError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from rich.console import RenderableType
 
@@ -73,6 +73,14 @@ def print_json(summary: object) -> None:
 def print_json_line(record: object) -> None:
     """Print one of several machine-readable records, on a line of its own on stdout."""
     click.echo(json.dumps(record))
+
+
+def print_list(title: str, entries: Mapping[str, str]) -> None:
+    """Print what was asked for as a list of names and what they mean, on stdout."""
+    formatter = click.HelpFormatter(max_width=120)
+    with formatter.section(title):
+        formatter.write_dl(list(entries.items()))
+    click.echo(formatter.getvalue().rstrip())
 
 
 def main_of(command: click.Command, interrupted: str = INTERRUPTED) -> Callable[[], None]:

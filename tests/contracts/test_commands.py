@@ -76,3 +76,10 @@ def test_mistakes_are_one_line_and_leave_nothing(
     assert "Traceback" not in done.err
     assert done.err.strip().splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_of_recipes_are_shown_without_anything_else() -> None:
+    done = run_command(train_main, "--keys")
+    assert (done.status, done.err) == (0, "")
+    shown = " ".join(done.out.split())
+    assert "optim.label_smoothing = 0 share of a label that is spread over all classes; 0 to 0.99" in shown

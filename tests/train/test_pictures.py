@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -122,3 +123,22 @@ def test_curves_are_a_drawing_without_background_that_comes_out_the_same(*, smoo
     drawing = base64.b64decode(first.partition(",")[2]).decode()
     assert "#2b7fd4" in drawing
     assert "#ffffff" not in drawing
+
+
+@pytest.mark.parametrize("smoothed", [True, False])
+def test_a_curve_of_one_value_has_a_dot(*, smoothed: bool) -> None:
+    assert depths_of_dots([0.4], smoothed=smoothed)
+
+
+def test_dots_of_values_close_to_each_other_are_whole() -> None:
+    """The radius of a dot is 2 units of the drawing."""
+    assert min(depths_of_dots([1.99, 1.98, 1.97], smoothed=False)) > 2
+
+
+def depths_of_dots(values: list[float], *, smoothed: bool) -> list[float]:
+    """How far the dots of a curve are below the upper edge of its axes, which is not that of the drawing."""
+    curve = Curve(np.arange(len(values)) + 1.0, np.array(values), "#2b7fd4", "solid")
+    drawing = base64.b64decode(curves_uri([curve], smoothed=smoothed, share=False).partition(",")[2]).decode()
+    upper_edge = min(float(y) for y in re.findall(r"L [\d.]+ ([\d.]+)", drawing) if float(y))
+    dots = re.findall(r'<use [^>]*y="([\d.]+)" style="fill: #2b7fd4', drawing)
+    return [float(y) - upper_edge for y in dots]

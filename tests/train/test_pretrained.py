@@ -14,6 +14,7 @@ import torch
 from golden import ASSETS, GOLDEN, assert_golden, fill_by_formula
 
 from mfcd_core.errors import UsageError
+from mfcd_train.checkpoint import BEST
 from mfcd_train.models.mfnet3d import MFNet3D
 from mfcd_train.pretrained import load_pretrained, read_pretrained
 
@@ -133,10 +134,11 @@ def test_our_own_weights_are_taken_from_a_run_or_a_file(teacher_run: Path, tmp_p
     assert all(torch.equal(entry, weights[name]) for name, entry in network.state_dict().items())
 
 
-def test_a_run_of_other_classes_of_the_same_number_keeps_its_classifier_to_itself(teacher_run: Path) -> None:
+@pytest.mark.parametrize("name", ["", BEST])
+def test_a_run_of_other_classes_of_the_same_number_keeps_its_classifier_to_itself(teacher_run: Path, name: str) -> None:
     network = small(2, seed=9)
     fresh = network.classifier.weight.detach().clone()
-    said = load_pretrained(network, read_pretrained(teacher_run), ["right", "down"])
+    said = load_pretrained(network, read_pretrained(teacher_run / name), ["right", "down"])
     assert "classifier of 2 other classes is left out" in said
     assert torch.equal(network.classifier.weight, fresh)
 
@@ -181,6 +183,18 @@ def changed(tmp_path: Path, changes: Mapping[str, Any]) -> Path:
         (
             {"conv1.conv.weight": torch.ones(16, 2, 3, 5, 5)},
             r"1 unfit (conv1.conv.weight (16, 2, 3, 5, 5) float32, expected (16, 3, 3, 5, 5) float32)",
+        ),
+        (
+            {"classifier.weight": torch.ones(400, 191), "classifier.bias": torch.ones(400)},
+            r"1 unfit (classifier.weight (400, 191) float32, expected (3, 192) float32)",
+        ),
+        (
+            {"classifier.bias": torch.full((400,), torch.inf), "classifier.weight": torch.ones(400, 192)},
+            r"1 unfit (classifier.bias (400,) float32, expected (3,) float32)",
+        ),
+        (
+            {"classifier.bias": torch.ones(7), "classifier.weight": torch.ones(400, 192)},
+            r"1 unfit (classifier.weight (400, 192) float32, expected (3, 192) float32)",
         ),
         ({"tail.bn.bias": torch.ones(192).half()}, r"tail.bn.bias (192,) float16, expected (192,) float32"),
         ({"tail.bn.bias": torch.full((192,), torch.nan)}, r"1 unfit (tail.bn.bias is not finite)"),
@@ -239,6 +253,18 @@ def test_no_pickle_is_executed(tiny_store: Path, teacher_recipe: Path, tmp_path:
     assert f"{path}: not a readable checkpoint" in last_line(failed)
     assert not target.exists()
     assert "Traceback" not in failed.err
+    assert f"(it would call {os.mkdir.__module__}.mkdir); expected one of tensors alone" in last_line(failed)
+    assert "weights_only" not in failed.err  # torch's own words tell how to execute it
+
+
+def test_a_pickle_of_another_protocol_is_refused_in_one_line(
+    tiny_store: Path, teacher_recipe: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "hostile.pth"
+    path.write_bytes(pickle.dumps(Attack(tmp_path / "executed"), protocol=4))
+    failed = train(tiny_store, teacher_recipe, tmp_path / "run", "--init", path)
+    assert failed.err.count("\n") == 1
+    assert last_line(failed).startswith(f"error: {path}: not a readable checkpoint (no pickle of tensors); expected")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00", b"PK\x03\x04", b"<html>Not found</html>", b"\x80\x02}q\x00."])

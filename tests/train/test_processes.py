@@ -64,7 +64,7 @@ def test_two_processes_have_the_gradients_of_one_that_adds_up_the_same_halves(
     assert distance(gradients(tmp_path / "whole"), expected) > 1e-2  # batch statistics of the whole are others
     assert said.count("starting from random weights") == 1
     assert "Warning" not in said
-    (end,) = measured(tmp_path / "together")
+    _, end = measured(tmp_path / "together")
     assert (end["epoch"], end["step"]) == (1, 1)
 
 

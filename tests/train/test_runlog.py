@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mfcd_core.errors import UsageError
+from mfcd_core.atomic import this_process
+from mfcd_core.errors import OutputError, UsageError
 from mfcd_core.store import Store
 from mfcd_train.checkpoint import CHECKPOINT, Progress
 from mfcd_train.config import Recipe
@@ -130,6 +133,63 @@ def test_another_folder_is_no_run(tmp_path: Path, text: str | None) -> None:
         (tmp_path / RUN).write_text(text)
     with pytest.raises(UsageError, match=rf"{tmp_path}: no readable run.json; expected the folder of a run"):
         open_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes": None},
+        {"classes": 2},
+        {"classes": [1, 2]},
+        {"classes": []},
+        {"seed": "7"},
+        {"teacher": 1},
+        {"init": ["a"]},
+        None,
+    ],
+)
+def test_a_record_of_something_else_is_no_run(run: RunLog, change: dict[str, Any] | None) -> None:
+    facts = [] if change is None else {**run.facts, **change}
+    (run.folder / RUN).write_text(json.dumps(facts))
+    with pytest.raises(UsageError, match=r"run.json: not a record of mfcd-train; expected seed, teacher, init and cla"):
+        open_run(run.folder)
+
+
+def test_what_a_killed_process_left_half_written_is_removed(run: RunLog, recipe: Recipe, store: Store) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        process = this_process().replace(str(os.getpid()), str(ended.pid))
+    left = run.folder / f".checkpoint.pt.0a1b2c3d.{process}.part"
+    left.write_bytes(b"half of it")
+    begin_run(run.folder, recipe, store, 7, ORIGIN)
+    assert not left.exists()
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path: Path, recipe: Recipe, store: Store) -> None:
+    (tmp_path / "file").touch()
+    for name, reason in (("file", "File exists"), ("file/run", "Not a directory")):
+        expected = rf"{name} cannot be written \({reason}\): expected a folder with some room; choose another --out"
+        with pytest.raises(OutputError, match=expected):
+            begin_run(tmp_path / name, recipe, store, 7, ORIGIN)
+
+
+def test_records_that_cannot_be_written_anew_say_where_the_run_goes_on(
+    run: RunLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(
+        OutputError, match=r"metrics.jsonl cannot be written \(No space left .*it goes on from the start"
+    ):
+        run.forget_after(Progress(3, 1, 10))
+
+
+@pytest.mark.parametrize("torn", [b"\xff\xfe\x00", b'{"step": 20}', b"[1]}", b'{"step": 20,,"epoch": 1}'])
+def test_what_is_no_record_is_left_out(run: RunLog, torn: bytes) -> None:
+    with (run.folder / METRICS).open("ab") as file:
+        file.write(torn)
+    assert [record["step"] for record in run.read_metrics()] == [10]
 
 
 @pytest.mark.parametrize("torn", ['{"step": 20, "epo', '{"step": 20', "{", "\x00\x00\x00"])

@@ -210,7 +210,13 @@ def test_weights_that_are_no_numbers_never_replace_a_checkpoint(
 
     monkeypatch.setattr(Trainer, "_train_step", ruinous)
     failed = train(tiny_store, short_recipe, tmp_path)
-    assert last_line(failed).startswith("error: weights are not numbers after step 6 (the first is classifier.bias)")
+    found = re.match(
+        r"error: weights are not numbers after step 6 \(the first is classifier.bias\) \(fed: (.*)\): lower",
+        last_line(failed),
+    )
+    assert found is not None
+    assert len(found[1].split(", ")) == 2  # the clips of a batch
+    assert last_line(failed).endswith("checkpoint.pt, step 3")
     assert load_checkpoint(tmp_path)["progress"] == {"epoch": 1, "batch": 0, "step": 3}
     monkeypatch.undo()
     assert train(tiny_store, short_recipe, tmp_path).status == 0

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 import struct
+import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -16,7 +19,7 @@ from mfcd_core.atomic import replacing
 from mfcd_core.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -28,6 +31,8 @@ UNAVERAGED = "unaveraged"
 """Where `model` is a moving average of weights: those that training goes on from."""
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 """What torch's safe unpickler raises on bytes that are no checkpoint, beside errors of pickle and struct."""
+CALLED = re.compile(r"GLOBAL (\S+)")
+"""What a refused pickle would have called, in the words of torch."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +60,21 @@ def save_checkpoint(
     path = folder / CHECKPOINT
     buffer = BytesIO()
     torch.save(state, buffer)
+    with writing_to(folder, f"{path}: the checkpoint of step {progress.step}"), replacing(path) as part:
+        part.write_bytes(buffer.getbuffer())
+        if part.read_bytes() != buffer.getbuffer():
+            raise OutputError(f"{path}: reads back otherwise than it was written; check the disk and the memory")
+
+
+@contextmanager
+def writing_to(folder: Path, what: str) -> Iterator[None]:
+    """Turn an OSError into an OutputError that says what cannot be written, and where the run in `folder` goes on."""
     try:
-        with replacing(path) as part:
-            part.write_bytes(buffer.getbuffer())
-            if part.read_bytes() != buffer.getbuffer():
-                raise OutputError(f"{path}: reads back otherwise than it was written; check the disk and the memory")
+        yield
     except OSError as error:
         raise OutputError(
-            f"{path}: the checkpoint of step {progress.step} cannot be written ({error.strerror}): free some space or "
-            f"mend the disk, then run again; it goes on from {describe_checkpoint(folder)}"
+            f"{what} cannot be written ({error.strerror}): free some space or mend the disk, then run again; it goes "
+            f"on from {describe_checkpoint(folder)}"
         ) from error
 
 
@@ -75,10 +86,13 @@ def describe_checkpoint(folder: Path) -> str:
 
 
 def keep_checkpoint(folder: Path, name: str) -> None:
-    """Keep the checkpoint that there is now under another name too, without its bytes once more where links work."""
+    """Keep the checkpoint that there is now under another name too, without its bytes once more where links work.
+
+    Raises OutputError where that cannot be written.
+    """
     if (folder / name).exists() and (folder / name).samefile(folder / CHECKPOINT):
         return
-    with replacing(folder / name) as part:
+    with writing_to(folder, str(folder / name)), replacing(folder / name) as part:
         try:
             part.hardlink_to(folder / CHECKPOINT)
         except OSError:
@@ -106,15 +120,43 @@ def load_checkpoint(folder: Path, name: str = CHECKPOINT) -> dict[str, Any]:
     """Read a checkpoint of a run. Raises UsageError where there is none or it cannot be read."""
     path = folder / name
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = read_tensors(path)
     except FileNotFoundError:
         raise UsageError(f"{folder}: no {name}; expected a run of mfcd-train") from None
-    except (*UNREADABLE, pickle.UnpicklingError, struct.error) as error:
-        reason = str(error).partition("\n")[0]
-        raise UsageError(f"{path}: not a readable checkpoint ({reason}); train again") from None
-    if not isinstance(state, dict) or not all(isinstance(state.get(part), dict) for part in PARTS):
+    whole = isinstance(state, dict) and all(isinstance(state.get(part), dict) for part in PARTS)
+    if not (whole and _is_progress(state["progress"])):
         raise UsageError(f"{path}: not a checkpoint of mfcd-train; expected {', '.join(PARTS)} in it")
     return state
+
+
+def _is_progress(found: Mapping[str, Any]) -> bool:
+    own = vars(Progress())
+    return found.keys() == own.keys() and all(isinstance(count, int) and count >= 0 for count in found.values())
+
+
+def read_tensors(path: Path) -> Any:  # noqa: ANN401 - a file may hold anything
+    """What a file that torch saved holds, on the CPU; nothing in it is executed.
+
+    Raises FileNotFoundError, and UsageError where it cannot be read or is no pickle of tensors and plain values.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch wonders about other protocols, and may refuse them anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except (*UNREADABLE, pickle.UnpicklingError, struct.error) as error:
+        raise UsageError(
+            f"{path}: not a readable checkpoint ({_why_unreadable(error)}); expected one of tensors alone"
+        ) from None
+
+
+def _why_unreadable(error: Exception) -> str:
+    """One line; torch's own on pickles advises to execute them."""
+    if isinstance(error, pickle.UnpicklingError):
+        called = CALLED.search(str(error))
+        return f"it would call {_printable(called[1])}" if called else "no pickle of tensors"
+    return " ".join(_printable(str(error).partition("\n")[0]).split()) or type(error).__name__
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Any], origin: str) -> None:
@@ -124,7 +166,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any], origin: str) -> N
     found = {
         "missing": [name for name in own if name not in weights],
         "unexpected": [name for name in weights if name not in own],
-        "unfit": [why for name in shared if (why := _why_unfit(name, weights[name], own[name]))],
+        "unfit": [why for name in shared if (why := why_unfit(name, weights[name], own[name]))],
     }
     wrong = [listed(what, names) for what, names in found.items() if names]
     if wrong:
@@ -134,12 +176,17 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any], origin: str) -> N
 
 def listed(what: str, names: Sequence[object]) -> str:
     """`3 missing (a, b, c)`, at most a few by name, each printable."""
-    named = [text if (text := str(name)[:MAX_NAME]).isprintable() else ascii(text) for name in names[:NUM_NAMED]]
+    named = [_printable(str(name)[:MAX_NAME]) for name in names[:NUM_NAMED]]
     more = [f"{len(names) - NUM_NAMED} more"] if len(names) > NUM_NAMED else []
     return f"{len(names)} {what} ({', '.join(named + more)})"
 
 
-def _why_unfit(name: str, found: Any, own: Tensor) -> str:  # noqa: ANN401 - a checkpoint may hold anything
+def _printable(text: str) -> str:
+    return text if text.isprintable() else ascii(text)
+
+
+def why_unfit(name: str, found: Any, own: Tensor) -> str:  # noqa: ANN401 - a checkpoint may hold anything
+    """What keeps an entry from standing in for a tensor of ours; empty where nothing does."""
     if not isinstance(found, torch.Tensor):
         return f"{name} is no tensor"
     if (found.shape, found.dtype) != (own.shape, own.dtype):

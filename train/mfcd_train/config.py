@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,18 @@ from mfcd_train.schedule import SCHEDULES, warmup_factor
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
+    from dataclasses import Field
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+HIGHEST = 1e10
+"""Where a key has no bound of its own; those that are multiplied have one that keeps them numbers in float32."""
 
 
 def key(
     default: Any,  # noqa: ANN401 - of the type of the key
     help_text: str,
     low: float = 0.0,
-    high: float = float("inf"),
+    high: float = HIGHEST,
     one_of: Collection[str] = (),
 ) -> Any:  # noqa: ANN401
     """A recipe key: default, help, and what values are allowed."""
@@ -57,17 +61,17 @@ class OptimRecipe:
     """The optimizer and its schedule."""
 
     optimizer: str = key("sgd", "optimizer; the paper's is sgd", one_of=OPTIMIZERS)
-    learning_rate: float = key(0.005, "learning rate at its highest")
+    learning_rate: float = key(0.005, "learning rate at its highest", 0, 1e30)
     momentum: float = key(0.9, "momentum of sgd, first beta of adamw", 0, 0.9999)
     nesterov: bool = key(default=True, help_text="Nesterov's momentum")
-    weight_decay: float = key(1e-4, "weight decay")
+    weight_decay: float = key(1e-4, "weight decay", 0, 1e3)
     epochs: int = key(30, "epochs; each draws one GOP of every video", 1)
     schedule: str = key("step", "how the learning rate falls", one_of=SCHEDULES)
     milestones: tuple[int, ...] = key((15, 25), "epochs after which `step` multiplies by gamma", 0)
     gamma: float = key(0.1, "factor of `step` and `plateau`", 0, 1)
     plateau_epochs: int = key(3, "epochs without a better validation after which `plateau` multiplies by gamma", 1)
     warmup_epochs: float = key(0.0, "epochs of linear warm-up")
-    backbone_factor: float = key(1.0, "factor on the learning rate of all but the classifier")
+    backbone_factor: float = key(1.0, "factor on the learning rate of all but the classifier", 0, 1e3)
     clip_norm: float = key(0.0, "length to which a longer gradient is cut; 0: none is")
     label_smoothing: float = key(0.0, "share of a label that is spread over all classes", 0, 0.99)
     accumulate: int = key(1, "parts of a batch that go through the network one by one, where memory is short", 1)
@@ -119,8 +123,8 @@ class RunRecipe:
     """How the run goes, without effect on what is learnt in exact arithmetic."""
 
     precision: str = key("32-true", "arithmetic", one_of=PRECISIONS)
-    num_threads: int = key(0, "torch threads on a CPU; 0: one a core", 0)
-    loader_threads: int = key(2, "threads that read and decompress; more than cores do not help", 1)
+    num_threads: int = key(0, "torch threads on a CPU; 0: one a core", 0, 1024)
+    loader_threads: int = key(2, "threads that read and decompress; more than cores do not help", 1, 1024)
     on_bad_gop: str = key("stop", "what to do about a GOP that cannot be read in training", one_of=ON_BAD_GOP)
     validate_every: int = key(1, "epochs between validations; the last one always", 1)
     checkpoint_seconds: float = key(300.0, "seconds between checkpoints within an epoch; 0: after every step")
@@ -164,6 +168,30 @@ class Recipe:
 SECTIONS = tuple(f.name for f in fields(Recipe))
 
 
+def describe_keys() -> dict[str, str]:
+    """What each key means and may be, by `section.key = default` as it is written in TOML."""
+    sections = {section: getattr(Recipe(), section) for section in SECTIONS}
+    return {
+        f"{section}.{entry.name} = {_typed(getattr(keys, entry.name))}": f"{entry.metadata['help']}{_bounds(entry)}"
+        for section, keys in sections.items()
+        for entry in fields(keys)
+    }
+
+
+def _typed(value: Any) -> str:  # noqa: ANN401
+    return json.dumps(value) if isinstance(value, bool | str | tuple) else f"{value:g}"
+
+
+def _bounds(entry: Field[Any]) -> str:
+    if entry.metadata["one_of"]:
+        return f"; one of {', '.join(entry.metadata['one_of'])}"
+    return "" if isinstance(entry.default, bool | str) else f"; {_range(entry.metadata)}"
+
+
+def _range(allowed: Mapping[str, Any]) -> str:
+    return f"{allowed['low']:g} to {allowed['high']:g}"
+
+
 def _plain(section: Any) -> dict[str, Any]:  # noqa: ANN401
     values = {f.name: getattr(section, f.name) for f in fields(section)}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
@@ -190,7 +218,7 @@ def _checked(name: str, value: Any, default: Any, allowed: Mapping[str, Any]) ->
     if allowed["one_of"] and value not in allowed["one_of"]:
         raise UsageError(f"{name} is {value!r}: expected one of {', '.join(allowed['one_of'])}")
     if isinstance(value, int | float) and not allowed["low"] <= value <= allowed["high"]:
-        raise UsageError(f"{name} is {value!r}: expected {allowed['low']:g} to {allowed['high']:g}")
+        raise UsageError(f"{name} is {value!r}: expected {_range(allowed)}")
     return value
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch.nn import functional as F  # noqa: N812 - the name that every PyTorch reader knows
 
-from mfcd_core.errors import UsageError
+from mfcd_core.errors import MfcdError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Policy = TypeVar("Policy")
+
+
+class DivergedError(MfcdError):
+    """The loss, its gradients or the weights are no longer numbers."""
 
 
 def hint_losses(

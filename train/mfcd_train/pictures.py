@@ -147,11 +147,15 @@ def _draw(axes: Axes, curve: Curve, *, smoothed: bool) -> None:
         axes.plot(curve.epochs, curve.values, marker=marker, markersize=4, linewidth=1.8, **look)
         return
     axes.plot(curve.epochs, curve.values, linewidth=0.8, alpha=0.4, **look)
-    axes.plot(curve.epochs, moving_mean(curve.values, smoothing_width(curve.values)), linewidth=2, **look)
+    marker = "o" if len(curve.values) == 1 else None  # a line needs two
+    mean = moving_mean(curve.values, smoothing_width(curve.values))
+    axes.plot(curve.epochs, mean, marker=marker, markersize=4, linewidth=2, **look)
 
 
 def _dress(axes: Axes, *, share: bool, chance: float | None) -> None:
     axes.set_xlabel("epoch", color=AXES_COLOUR)
+    axes.update_datalim([(0, 0)])  # or else the highest value is cut where all are close to it
+    axes.autoscale_view()
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1.02 if share else None)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

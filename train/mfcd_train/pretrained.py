@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mfcd_core.errors import UsageError
-from mfcd_train.checkpoint import CHECKPOINT, UNREADABLE, listed, load_weights
+from mfcd_train.checkpoint import CHECKPOINT, PARTS, listed, load_weights, read_tensors, why_unfit
 from mfcd_train.runlog import RUN, open_run
 
 if TYPE_CHECKING:
@@ -46,17 +44,18 @@ def read_pretrained(path: Path) -> Pretrained:
     if path.is_dir() and not (path / CHECKPOINT).is_file():
         raise UsageError(f"{path}: no {CHECKPOINT}; expected a run of mfcd-train, or a file of weights")
     folder, file = (path, path / CHECKPOINT) if path.is_dir() else (path.parent, path)
-    weights = _tensors(file, _read(file))
+    state = _read(file)
+    weights = _tensors(file, state)
     if all(name.startswith(PARALLEL_PREFIX) for name in weights):
         weights = {name.removeprefix(PARALLEL_PREFIX): weight for name, weight in weights.items()}
-    is_ours = file.name == CHECKPOINT and (folder / RUN).is_file()
+    is_ours = all(part in state for part in PARTS) and (folder / RUN).is_file()
     return Pretrained(str(path), weights, tuple(open_run(folder).classes) if is_ours else ())
 
 
 def load_pretrained(model: nn.Module, pretrained: Pretrained, classes: Sequence[str]) -> str:
     """Load every tensor of `pretrained` into `model`, which tells `classes` apart; say in a line what was done.
 
-    A classifier of other classes is left out, and the model keeps its own. Counters of batches, which published
+    A whole classifier of other classes is left out, and the model keeps its own. Counters of batches, which published
     checkpoints do not have, start at 0. Raises UsageError naming what is missing, unexpected, of another shape or type,
     or not finite; nothing is changed then.
     """
@@ -64,8 +63,10 @@ def load_pretrained(model: nn.Module, pretrained: Pretrained, classes: Sequence[
     weights = dict(pretrained.weights)
     said = ""
     if not _knows(pretrained, classes):
-        said = f"; its classifier of {_count(weights)} other classes is left out, a new one of {len(classes)} begins"
-        weights |= {name: own[name] for name in CLASSIFIER if name in weights}
+        count = _count(weights)
+        said = f"; its classifier of {count} other classes is left out, a new one of {len(classes)} begins"
+        others = {name: own[name].new_empty(count, *own[name].shape[1:]) for name in CLASSIFIER if name in weights}
+        weights |= {name: own[name] for name, other in others.items() if not why_unfit(name, weights[name], other)}
     if not any(name.endswith(COUNTER) for name in weights):
         weights |= {name: torch.zeros_like(entry) for name, entry in own.items() if name.endswith(COUNTER)}
     load_weights(model, weights, pretrained.origin)
@@ -75,12 +76,9 @@ def load_pretrained(model: nn.Module, pretrained: Pretrained, classes: Sequence[
 
 def _read(file: Path) -> Any:  # noqa: ANN401 - a file may hold anything
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        return read_tensors(file)
     except FileNotFoundError:
         raise UsageError(f"{file}: not there; expected a file of weights (.pth), or a run of mfcd-train") from None
-    except (*UNREADABLE, pickle.UnpicklingError, struct.error) as error:
-        reason = " ".join(str(error).partition("\n")[0].split())
-        raise UsageError(f"{file}: not a readable checkpoint ({reason}); expected one of tensors alone") from None
 
 
 def _tensors(file: Path, state: Any) -> dict[str, Tensor]:  # noqa: ANN401

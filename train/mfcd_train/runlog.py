@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from mfcd_core.atomic import replacing
+from mfcd_core.atomic import remove_left_over, replacing
 from mfcd_core.console import say
 from mfcd_core.errors import OutputError, UsageError
 from mfcd_core.store.settings import StoreSettings
-from mfcd_train.checkpoint import CHECKPOINT, describe_checkpoint
+from mfcd_train.checkpoint import CHECKPOINT, writing_to
 from mfcd_train.recipe_files import load_recipe
 from mfcd_train.schedule import Validation
 
@@ -55,20 +55,15 @@ class RunLog:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one line to metrics.jsonl. Raises OutputError where that cannot be written."""
-        try:
-            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-        except OSError as error:
-            raise OutputError(
-                f"{self.folder / METRICS} cannot be written ({error.strerror}): free some space or mend the disk, then "
-                f"run again; it goes on from {describe_checkpoint(self.folder)}"
-            ) from error
+        path = self.folder / METRICS
+        with writing_to(self.folder, str(path)), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """All records; a line torn by a kill is left out."""
+        """All records; a line torn by a kill or a lost machine is left out."""
         path = self.folder / METRICS
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
+        return [record for record in map(_parse_record, lines) if record]
 
     def read_validations(self) -> list[Validation]:
         """What the epochs came to so far, in their order."""
@@ -77,8 +72,17 @@ class RunLog:
     def forget_after(self, progress: Progress) -> None:
         """Drop the records of steps that a resumed run takes again, and of an epoch whose end it reaches again."""
         kept = [r for r in self.read_metrics() if r["step"] <= progress.step and r["epoch"] <= progress.epoch]
-        with replacing(self.folder / METRICS) as part:
+        path = self.folder / METRICS
+        with writing_to(self.folder, str(path)), replacing(path) as part:
             part.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+
+
+def _parse_record(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and {"step", "epoch"} <= record.keys() else None
 
 
 def as_validation(record: Mapping[str, Any]) -> Validation:
@@ -91,7 +95,7 @@ def begin_run(folder: Path, recipe: Recipe, store: Store, seed: int, origin: Map
 
     A run that failed before anything was recorded is begun anew. The section [run] may change, which is said aloud:
     it does not decide what is learnt. Raises UsageError where the folder holds a run of something else, naming the
-    difference.
+    difference, and OutputError where it cannot be written.
     """
     facts = {
         "seed": seed,
@@ -101,6 +105,17 @@ def begin_run(folder: Path, recipe: Recipe, store: Store, seed: int, origin: Map
         "store_settings": store.settings.to_dict(),
         "classes": list(store.classes),
     }
+    try:
+        return _begin_or_find(folder, recipe, facts)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written ({error.strerror}): expected a folder with some room; choose another --out, "
+            "or make room and run again"
+        ) from error
+
+
+def _begin_or_find(folder: Path, recipe: Recipe, facts: Mapping[str, Any]) -> RunLog:
+    remove_left_over(folder)
     if (folder / RUN).exists() and any(_is_filled(folder / name) for name in (CHECKPOINT, METRICS)):
         run = open_run(folder)
         _require_same(folder, run, recipe, facts)
@@ -131,7 +146,18 @@ def open_run(folder: Path) -> RunLog:
         facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UsageError(f"{folder}: no readable {RUN}; expected the folder of a run of mfcd-train") from None
+    if not _are_facts(facts):
+        raise UsageError(f"{folder / RUN}: not a record of mfcd-train; expected seed, teacher, init and classes in it")
     return RunLog(folder, load_recipe(str(folder / RECIPE)), facts)
+
+
+def _are_facts(facts: Any) -> bool:  # noqa: ANN401 - a file may hold anything
+    if not isinstance(facts, dict) or not isinstance(facts.get("seed"), int):
+        return False
+    names = facts.get("classes")
+    origins = [facts.get(name) for name in ("teacher", "init")]
+    are_names = isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
+    return are_names and all(origin is None or isinstance(origin, str) for origin in origins)
 
 
 def _require_same(folder: Path, run: RunLog, recipe: Recipe, facts: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mfcd_core.console import main_of, print_json, say, warn
+from mfcd_core.console import main_of, print_json, print_list, say, warn
 from mfcd_core.errors import MfcdError, UsageError
 from mfcd_core.store import Store
 from mfcd_train.build import (
@@ -27,6 +27,7 @@ from mfcd_train.checkpoint import (
     load_weights,
     weights_checksum,
 )
+from mfcd_train.config import describe_keys
 from mfcd_train.dataset import split_rows
 from mfcd_train.preemption import PREEMPTED_STATUS, PreemptedError, sigterm_as_wish
 from mfcd_train.pretrained import load_pretrained, read_pretrained
@@ -52,6 +53,12 @@ SEED = click.IntRange(0, 2**32 - 1)
 EPILOG = "\b\nShipped recipes:\n" + "\n".join(f"  {name:<27} {what}" for name, what in shipped_recipes().items())
 
 
+def _print_keys(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:  # noqa: FBT001 - click's
+    if is_asked:
+        print_list("Recipe keys (--set KEY=VALUE), as they are where a recipe says nothing", describe_keys())
+        context.exit()
+
+
 @click.command("mfcd-train", epilog=EPILOG, context_settings={"show_default": True})
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--recipe", required=True, help="Name of a shipped recipe, or a TOML file.")
@@ -65,6 +72,14 @@ EPILOG = "\b\nShipped recipes:\n" + "\n".join(f"  {name:<27} {what}" for name, w
 )
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one recipe key, as in optim.epochs=10."
+)
+@click.option(
+    "--keys",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_keys,
+    help="Show all recipe keys and exit.",
 )
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
 @click.option("--seed", type=SEED, default=0, help="Seed of weights, order, crops and flips.")

@@ -13,7 +13,6 @@ import torch
 from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.console import progress as show_progress
 from mfcd_core.console import say, warn
-from mfcd_core.errors import MfcdError
 from mfcd_train.assemble import build_assembler
 from mfcd_train.checkpoint import (
     BEST,
@@ -27,7 +26,7 @@ from mfcd_train.checkpoint import (
 from mfcd_train.dataset import evaluation_draws, split_rows, training_draws
 from mfcd_train.evaluator import predict
 from mfcd_train.loader import iter_batches
-from mfcd_train.losses import cross_entropy, hint_losses, soft_loss, total_loss
+from mfcd_train.losses import DivergedError, cross_entropy, hint_losses, soft_loss, total_loss
 from mfcd_train.metrics import mean_cross_entropy, topk_accuracy
 from mfcd_train.pace import Pace, progress_note, timed
 from mfcd_train.preemption import PreemptedError, Stop
@@ -56,10 +55,6 @@ if TYPE_CHECKING:
 LOG_EVERY_STEPS = 10
 TEACHER_FORMAT = "rgb"
 SKIPPED = "skipped_gops"
-
-
-class DivergedError(MfcdError):
-    """The loss is no longer a number."""
 
 
 @dataclass(frozen=True)
@@ -152,13 +147,17 @@ class Trainer:
             num_skipped += sum(part.num_skipped for part in parts)
             pace.add(sum(len(part.labels) for part in parts) * self.fabric.world_size, waited_seconds)
             advance(1 / num_steps, progress_note(record, pace.rates()))
-            if progress.step % LOG_EVERY_STEPS == 0:
+            if progress.step % LOG_EVERY_STEPS == 0 or progress.batch == num_steps:
                 averages = {**means(self.fabric, record), **self._count(num_skipped), **pace.rates()}
                 self._record({"step": progress.step, "epoch": progress.epoch, **averages})
                 pace = Pace()
-            if any_process(self.fabric, self.stop.asked):
+            is_asked = any_process(self.fabric, self.stop.asked)
+            is_due = time.monotonic() - saved > self.recipe.run.checkpoint_seconds
+            if is_asked or is_due or progress.batch == num_steps:
+                self._require_whole_weights(parts, progress)
+            if is_asked:
                 raise self._preempted(progress)
-            if time.monotonic() - saved > self.recipe.run.checkpoint_seconds:
+            if is_due:
                 self._save(progress)
                 saved = time.monotonic()
         skipped = self._count(num_skipped)
@@ -257,13 +256,9 @@ class Trainer:
                 watcher.try_show(record)
 
     def _save(self, progress: Progress) -> None:
-        weights = self.network.state_dict()
-        broken = [name for name, weight in weights.items() if not weight.isfinite().all()]
-        if broken:
-            raise self._diverged(f"weights are not numbers after step {progress.step} (the first is {broken[0]})")
         if self.is_first:
             more = {"precision": self.fabric.strategy.precision.state_dict()}
-            more |= {} if self.average is None else {UNAVERAGED: weights}
+            more |= {} if self.average is None else {UNAVERAGED: self.network.state_dict()}
             save_checkpoint(self.run.folder, self.evaluated.state_dict(), self.optimizer.state_dict(), progress, **more)
 
     def _keep(self, progress: Progress) -> None:
@@ -281,13 +276,21 @@ class Trainer:
         scaled = self.recipe.run.precision == "16-mixed"  # its scaler leaves out steps with gradients too large
         is_loss = not bool(torch.isfinite(loss))
         if any_process(self.fabric, is_loss or not (scaled or norm is None or bool(torch.isfinite(norm)))):
-            fed = name_gops(self.store, [part.draws for part in parts])
             what = "loss is not a number" if is_loss else "gradients are not numbers"
-            raise self._diverged(f"{what} at step {progress.step} (fed: {fed})")
+            raise self._diverged(f"{what} at step {progress.step}", parts)
 
-    def _diverged(self, what: str) -> DivergedError:
-        last = describe_checkpoint(self.run.folder)
-        return DivergedError(f"{what}: lower optim.learning_rate in another --out; the last good state is {last}")
+    def _require_whole_weights(self, parts: Sequence[Batch], progress: Progress) -> None:
+        """Before any checkpoint: the last step may ruin weights after a loss and gradients that were fine."""
+        broken = [name for name, weight in self.network.state_dict().items() if not weight.isfinite().all()]
+        if broken:
+            raise self._diverged(
+                f"weights are not numbers after step {progress.step} (the first is {broken[0]})", parts
+            )
+
+    def _diverged(self, what: str, parts: Sequence[Batch]) -> DivergedError:
+        fed, last = name_gops(self.store, [part.draws for part in parts]), describe_checkpoint(self.run.folder)
+        todo = f"lower optim.learning_rate in another --out; the last good state is {last}"
+        return DivergedError(f"{what} (fed: {fed}): {todo}")
 
     def _progress_shown(self) -> Any:  # noqa: ANN401 - a context manager that yields Advance
         if self.is_first:
