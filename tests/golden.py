@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,10 @@ import torch
 from mfcd_train.models.mfnet3d import HINT_LAYERS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
     from mfcd_train.models.mfnet3d import MFNet3D
 
 ASSETS = Path(__file__).parent / "assets"
@@ -54,3 +59,21 @@ def assert_golden(network: MFNet3D, num_classes: int, dtype: torch.dtype, tolera
         assert list(hints[name].shape) == stage["shape"]
         means = hints[name].mean().item(), hints[name].std().item()
         assert means == pytest.approx((stage["mean"], stage["std"]), rel=tolerance), name
+
+
+def published_names() -> list[str]:
+    """What torch 0.4 knew of the published network's entries."""
+    lines = (ASSETS / "mfnet3d_state_dict.txt").read_text().splitlines()
+    return [name for name in (line.split("\t")[0] for line in lines) if not name.endswith("num_batches_tracked")]
+
+
+def write_published(path: Path, weights: Mapping[str, Tensor], names: list[str] | None = None) -> Path:
+    """A file as the authors' trainer left it: DataParallel, no counters, an optimizer by 64-bit ids, not zipped."""
+    names = names or [name for name in weights if not name.endswith("num_batches_tracked")]
+    state = OrderedDict((f"module.{name}", weights[name]) for name in names)
+    state._metadata = OrderedDict({"": {"version": 1}})  # type: ignore[attr-defined]
+    momentum = {140_000_000_000_000 + i: {"momentum_buffer": weight} for i, weight in enumerate(state.values())}
+    groups = [{"lr": 0.1, "momentum": 0.9, "nesterov": True, "params": list(momentum)}]
+    checkpoint = {"epoch": 74, "state_dict": state, "optimizer": {"state": momentum, "param_groups": groups}}
+    torch.save(checkpoint, path, _use_new_zipfile_serialization=False)
+    return path

@@ -6,12 +6,11 @@ import json
 import os
 import pickle
 import pickletools
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from golden import ASSETS, GOLDEN, assert_golden, fill_by_formula
+from golden import GOLDEN, assert_golden, fill_by_formula, published_names, write_published
 
 from mfcd_core.errors import UsageError
 from mfcd_train.checkpoint import BEST
@@ -22,29 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from torch import Tensor
 from training import error_line, last_line, train, weights_of
 
 KINETICS = [f"class {i}" for i in range(400)]
 SMALL = {"width": 0.25, "depth": (1, 1, 1, 1)}
-
-
-def published_names() -> list[str]:
-    """What torch 0.4 knew of the published network's entries."""
-    lines = (ASSETS / "mfnet3d_state_dict.txt").read_text().splitlines()
-    return [name for name in (line.split("\t")[0] for line in lines) if not name.endswith("num_batches_tracked")]
-
-
-def write_published(path: Path, weights: Mapping[str, Tensor], names: list[str] | None = None) -> Path:
-    """A file as the authors' trainer left it: DataParallel, no counters, an optimizer by 64-bit ids, not zipped."""
-    names = names or [name for name in weights if not name.endswith("num_batches_tracked")]
-    state = OrderedDict((f"module.{name}", weights[name]) for name in names)
-    state._metadata = OrderedDict({"": {"version": 1}})  # type: ignore[attr-defined]
-    momentum = {140_000_000_000_000 + i: {"momentum_buffer": weight} for i, weight in enumerate(state.values())}
-    groups = [{"lr": 0.1, "momentum": 0.9, "nesterov": True, "params": list(momentum)}]
-    checkpoint = {"epoch": 74, "state_dict": state, "optimizer": {"state": momentum, "param_groups": groups}}
-    torch.save(checkpoint, path, _use_new_zipfile_serialization=False)
-    return path
 
 
 def small(num_classes: int = 3, seed: int = 0) -> MFNet3D:
