@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mfcd_prep.extract import ExtractOptions
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+OPTIONS = ExtractOptions(shard_gops=6)
+"""Shards of one to three of the small videos."""
 
 
 def files_of(store: Path) -> dict[str, bytes]:

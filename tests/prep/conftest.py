@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from stores import OPTIONS, files_of
 from synthetic import pan
 from tiny_videos import write_video
 
 from mfcd_prep import cli
 from mfcd_prep.encode import encode_videos
+from mfcd_prep.extract import extract_videos
 from mfcd_prep.transcode import EncodeSettings
 
 if TYPE_CHECKING:
@@ -69,3 +71,10 @@ def run_command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         return ended.value.code
 
     return run
+
+
+@pytest.fixture
+def undisturbed(foreign: Path, tmp_path: Path) -> dict[str, bytes]:
+    """What a store of `foreign` comes to."""
+    extract_videos(foreign, tmp_path / "undisturbed", OPTIONS)
+    return files_of(tmp_path / "undisturbed")

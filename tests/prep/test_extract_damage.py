@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from stores import files_of, journals, mtimes_of
+from stores import OPTIONS, files_of, journals, mtimes_of
 
 from mfcd_core.errors import UsageError
 from mfcd_core.store.index import INDEX
 from mfcd_prep.encode import EncodeSettings, encode_videos
-from mfcd_prep.extract import ExtractOptions, extract_videos
+from mfcd_prep.extract import extract_videos
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-MFCD_PREP = Path(sys.executable).with_name("mfcd-prep")
-OPTIONS = ExtractOptions(shard_gops=6)
-SHARDS = "shard-*.h5"
-NO_PROCESS = str(2**22 + 1)
-
-
-def identities(folder: Path) -> set[tuple[int, int]]:
-    """Which files the shards of a folder are, whatever their names; two may have the same time."""
-    return {(path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("*.h5")}
-
-
-def waiting(store: Path) -> set[tuple[int, int]]:
-    """The shards that are finished and wait for their places."""
-    return identities(store / ".mfcd" / "shards")
-
-
-@pytest.fixture
-def undisturbed(foreign: Path, tmp_path: Path) -> dict[str, bytes]:
-    """What a store of `foreign` comes to."""
-    extract_videos(foreign, tmp_path / "undisturbed", OPTIONS)
-    return files_of(tmp_path / "undisturbed")
 
 
 def truncate(path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from stores import files_of, journals, mtimes_of
+from stores import OPTIONS, files_of, journals, mtimes_of
 
 from mfcd_core.store import Store
 from mfcd_core.store.index import INDEX, read_index
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MFCD_PREP = Path(sys.executable).with_name("mfcd-prep")
-OPTIONS = ExtractOptions(shard_gops=6)
 SHARDS = "shard-*.h5"
 NO_PROCESS = str(2**22 + 1)
 
@@ -34,13 +33,6 @@ def identities(folder: Path) -> set[tuple[int, int]]:
 def waiting(store: Path) -> set[tuple[int, int]]:
     """The shards that are finished and wait for their places."""
     return identities(store / ".mfcd" / "shards")
-
-
-@pytest.fixture
-def undisturbed(foreign: Path, tmp_path: Path) -> dict[str, bytes]:
-    """What a store of `foreign` comes to."""
-    extract_videos(foreign, tmp_path / "undisturbed", OPTIONS)
-    return files_of(tmp_path / "undisturbed")
 
 
 # A kill
