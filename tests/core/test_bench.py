@@ -87,7 +87,7 @@ def test_a_process_reads_the_file_it_is_given(tmp_path: Path) -> None:
 
 
 def test_interrupt_reaches_the_process_and_waits_for_it(tmp_path: Path) -> None:
-    script = 'trap "echo cleaned > said; exit" INT; sleep 0.2; kill -INT $PPID; sleep 60'
+    script = 'trap "echo cleaned > said; exit" INT; sleep 0.2; kill -INT $PPID; while :; do sleep 0.1; done'
     with pytest.raises(KeyboardInterrupt):
         run_process(["sh", "-c", script], tmp_path)
     assert (tmp_path / "said").read_text() == "cleaned\n"

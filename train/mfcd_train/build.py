@@ -62,6 +62,12 @@ def build_fabric(recipe: Recipe, device: str, *, deterministic: bool = False) ->
     return fabric
 
 
+def leave_processes() -> None:
+    """Part from the other processes of this run, if there are any: left to the end of Python, its threads may abort."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def check_training(recipe: Recipe, num_frames: int, device: torch.device) -> None:
     """Raise UsageError where a device cannot train as the recipe says, or its gradients could not be trusted."""
     if device.type != "cpu":
