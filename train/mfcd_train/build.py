@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import warnings
@@ -57,12 +58,13 @@ def build_fabric(recipe: Recipe, device: str, *, deterministic: bool = False) ->
         precision=precision,
     )
     fabric.launch()
+    atexit.register(_leave_processes)
     if not fabric.is_global_zero:
         hush()
     return fabric
 
 
-def leave_processes() -> None:
+def _leave_processes() -> None:
     """Part from the other processes of this run, if there are any: left to the end of Python, its threads may abort."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -12,7 +12,7 @@ from mfcd_core.atomic import replacing
 from mfcd_core.console import main_of, print_json, say
 from mfcd_core.errors import UsageError
 from mfcd_core.store import Store
-from mfcd_train.build import build_fabric, leave_processes, load_model
+from mfcd_train.build import build_fabric, load_model
 from mfcd_train.checkpoint import BEST, CHECKPOINT
 from mfcd_train.cost_cli import cost
 from mfcd_train.dataset import PROTOCOLS, split_rows
@@ -83,7 +83,6 @@ def accuracy(  # noqa: PLR0913 - one argument an option
     with staged(opened, test, tells=fabric.local_rank == 0, **staging) as nearer:
         network = load_model(log, fabric, checkpoint)
         result = evaluate(fabric, network, nearer, log.recipe, split=split, clips=clips, seed=seed, protocol=protocol)
-    leave_processes()
     result = {"run": str(run), "store": str(store), **result}
     if fabric.is_global_zero:
         _tell_result(run, result, as_json=as_json)

@@ -16,7 +16,6 @@ from mfcd_train.build import (
     build_model,
     build_optimizer,
     check_training,
-    leave_processes,
     load_model,
     setup,
 )
@@ -124,7 +123,6 @@ def cli(  # noqa: PLR0913 - one parameter an option
     run = open_run(out)
     with staged(opened, *rows.values(), tells=fabric.local_rank == 0, **staging) as nearer:
         status, last = _train_to_the_end(run, nearer, fabric, wandb=wandb)
-    leave_processes()
     if fabric.is_global_zero and as_json:
         print_json({"run": str(out), **last})
     return status
