@@ -196,7 +196,7 @@ def summarize(runs: Mapping[str, Sequence[Run]], facts: Mapping[str, int]) -> Be
     figures = [*_figures("", took[OURS], peers, facts["frames"])]
     if min(working.wall_seconds, working.cpu_seconds) > 0:
         figures += _figures(" without our start", working, peers, facts["frames"])
-    limits = {xargs_name(facts["jobs"]): NO_SLOWER}
+    limits = dict.fromkeys((xargs_name(facts["jobs"]), alike_name(facts["jobs"])), NO_SLOWER)
     found: dict[str, int | float | str] = {
         **facts,
         "start_seconds": took[START].wall_seconds,
