@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mfcd_core.console import progress
 from mfcd_prep.encode_entry import Entry
+from mfcd_prep.encode_groups import Groups
 from mfcd_prep.encode_plan import EncodePlan, journal_folder, plan_videos
 from mfcd_prep.encode_results import EncodeSummary, write_results
 from mfcd_prep.encode_worker import EncodeWorker
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from mfcd_prep.encode_entry import Todo
-    from mfcd_prep.jobs import Outcome
+    from mfcd_prep.encode_groups import Group
+    from mfcd_prep.jobs import Lost, Outcome
     from mfcd_prep.part import Part
     from mfcd_prep.workers import Workers
 
@@ -73,22 +74,24 @@ def encode_videos(  # noqa: PLR0913, one argument an option
 
 def _run(plan: EncodePlan, transcoder: Transcoder, workers: Workers) -> None:
     num_failed = 0
+    num_todo = int(plan.todo.sum())
     worker = EncodeWorker(transcoder, plan.settings)
-    with (
-        Journal(journal_folder(plan.encoded)) as journal,
-        progress("encode", int(plan.todo.sum()), "videos") as advance,
-    ):
+    groups = Groups(plan.iter_todo(), num_todo, workers)
+    with Journal(journal_folder(plan.encoded)) as journal, progress("encode", num_todo, "videos") as advance:
 
-        def on_result(task: Todo, outcome: Outcome[Entry]) -> None:
+        def on_result(group: Group, outcome: Outcome[tuple[Entry, ...]]) -> None:
             nonlocal num_failed
-            if isinstance(outcome, Done):
-                entry = outcome.value
-            else:  # no verdict on the video: the next run tries again
-                video = task.video
-                lost = VideoRecord(video.id, video.path, video.label, reason=outcome.reason, problem=outcome.problem)
-                entry = Entry(plan.settings, "", None, None, lost, retry=True)
-            journal.append(entry.to_dict())
-            num_failed += entry.record.status != "ok"
-            advance(1, f"{num_failed} failed")
+            for entry in outcome.value if isinstance(outcome, Done) else (_lost_entry(plan, group, outcome),):
+                journal.append(entry.to_dict())
+                num_failed += entry.record.status != "ok"
+                advance(1, f"{num_failed} failed")
 
-        run_tasks(plan.iter_todo(), worker, workers, on_result)
+        run_tasks(groups, worker, workers, on_result, groups.split)
+
+
+def _lost_entry(plan: EncodePlan, group: Group, lost: Lost) -> Entry:
+    """No verdict on the one video of a group: the next run tries again."""
+    (todo,) = group
+    video = todo.video
+    record = VideoRecord(video.id, video.path, video.label, reason=lost.reason, problem=lost.problem)
+    return Entry(plan.settings, "", None, None, record, retry=True)

@@ -60,8 +60,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Todo:
-    """A video that is to be encoded, why, and what the journal has of it."""
+    """A video that is to be encoded, why, what the journal has of it, and the size of its file in bytes."""
 
     video: Video
     why: str
     previous: Entry | None
+    num_bytes: int

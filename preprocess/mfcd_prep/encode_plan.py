@@ -79,7 +79,8 @@ class EncodePlan:
     """What a run would do.
 
     whys: (videos,) uint8, a row of WHYS for each video of the catalog. wanted: (videos,) bool, what the manifest is to
-    hold at least; mine: those of this part. vanished: ids of outputs whose source is gone.
+    hold at least; mine: those of this part. num_bytes: (videos,) int64, of the sources' files. vanished: ids of
+    outputs whose source is gone.
     """
 
     catalog: Catalog
@@ -89,6 +90,7 @@ class EncodePlan:
     whys: NDArray[np.uint8]
     wanted: NDArray[np.bool_]
     mine: NDArray[np.bool_]
+    num_bytes: NDArray[np.int64]
     vanished: tuple[str, ...]
 
     @property
@@ -112,7 +114,7 @@ class EncodePlan:
         with Records(journal_folder(self.encoded)) as records:
             for row in np.flatnonzero(self.todo):
                 video = self.catalog.videos[int(row)]
-                yield Todo(video, WHYS[self.whys[row]], find_entry(records, video.id))
+                yield Todo(video, WHYS[self.whys[row]], find_entry(records, video.id), int(self.num_bytes[row]))
 
     def stands(self, row: int, entry: Entry | None) -> bool:
         """Whether a later look at the journal has a result for a video, of this run or of another part."""
@@ -155,9 +157,9 @@ def plan_videos(
     wanted = np.arange(len(hashes)) < (len(hashes) if limit is None else limit)
     mine = wanted & np.fromiter((part.takes(int(number)) for number in hashes), np.bool_, len(hashes))
     with Records(journal_folder(encoded)) as records:
-        whys = _whys(catalog, encoded, records, digest, timeout_seconds)
+        whys, num_bytes = _looked_at(catalog, encoded, records, digest, timeout_seconds)
         vanished = tuple(sorted(_iter_vanished(catalog.root, encoded, records, hashes)))
-    return EncodePlan(catalog, encoded, digest, timeout_seconds, whys, wanted, mine, vanished)
+    return EncodePlan(catalog, encoded, digest, timeout_seconds, whys, wanted, mine, num_bytes, vanished)
 
 
 def _require_free_names(catalog: Catalog) -> None:
@@ -168,19 +170,21 @@ def _require_free_names(catalog: Catalog) -> None:
             )
 
 
-def _whys(
+def _looked_at(
     catalog: Catalog, encoded: Path, records: Records, settings: str, timeout_seconds: float | None
-) -> NDArray[np.uint8]:
-    whys = np.zeros(len(catalog.videos), np.uint8)
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """`EncodePlan.whys` and `num_bytes`."""
+    whys, num_bytes = np.zeros(len(catalog.videos), np.uint8), np.zeros(len(catalog.videos), np.int64)
     with ThreadPoolExecutor(STAT_THREADS) as threads:
         for start in range(0, len(whys), ROWS_AT_ONCE):
             videos = catalog.videos[start : start + ROWS_AT_ONCE]
-            stats = threads.map(lambda video: _stats(catalog, encoded, video), videos)
+            stats = list(threads.map(lambda video: _stats(catalog, encoded, video), videos))
+            num_bytes[start : start + len(videos)] = [source.bytes if source else 0 for source, _ in stats]
             whys[start : start + len(videos)] = [
                 WHYS.index(why_to_do(find_entry(records, video.id), settings, timeout_seconds, *files))
                 for video, files in zip(videos, stats, strict=True)
             ]
-    return whys
+    return whys, num_bytes
 
 
 def _stats(catalog: Catalog, encoded: Path, video: Video) -> tuple[FileStat | None, FileStat | None]:

@@ -1,4 +1,4 @@
-"""The work of one task of encode, in whatever process: one video, and what the journal is to keep of it.
+"""The work of one task of encode, in whatever process: videos, and what the journal is to keep of them.
 
 Every worker process imports this anew: nothing here may need NumPy or anything else that takes long to import.
 """
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mfcd_prep.encode_entry import Todo
+    from mfcd_prep.encode_groups import Group
     from mfcd_prep.transcode import Transcoder
+    from mfcd_prep.workspace import FileStat
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,30 @@ class EncodeWorker:
     transcoder: Transcoder
     settings: str
 
-    def __call__(self, todo: Todo) -> Entry:
-        """Encode one video, unless source and output still have the bytes that the journal knows.
+    def __call__(self, group: Group) -> tuple[Entry, ...]:
+        """Encode the videos of a group; one by itself is not, where source and output have the bytes of the journal.
 
         Raises:
             SourceError: the whole of SOURCE is gone.
             FileNotFoundError: this source is.
-            MfcdError: it was not the same from beginning to end; nothing is said about it.
+            MfcdError: it was not the same from beginning to end; nothing is said about it. Of several videos: one of
+                them is not beyond doubt; nothing is said about any.
         """
-        source = self.transcoder.root / todo.video.path
-        target = self.transcoder.encoded / f"{todo.video.id}.mp4"
+        return self._together(group) if len(group) > 1 else (self._alone(group[0]),)
+
+    def _together(self, group: Group) -> tuple[Entry, ...]:
+        sources = [self._source(todo) for todo in group]
+        stats = [source_stat(source) for source in sources]
+        deadline = Deadline.after(self.transcoder.timeout_seconds)
+        contents = [hash_file(source, xxhash.xxh3_128(), deadline) for source in sources]
+        with hard_limit(self.transcoder.timeout_seconds):
+            records = self.transcoder.transcode_together([todo.video for todo in group])
+        known = zip(group, contents, stats, records, strict=True)
+        return tuple(self._entry(todo, content, stat, record) for todo, content, stat, record in known)
+
+    def _alone(self, todo: Todo) -> Entry:
+        source = self._source(todo)
+        target = self._target(todo)
         input_now = source_stat(source)
         if input_now is None:
             require_present(self.transcoder.root)
@@ -56,7 +72,18 @@ class EncodeWorker:
         except DeadlineError as error:
             video = todo.video
             record = VideoRecord(video.id, video.path, video.label, reason=str(error), problem="timeout")
-        if source_stat(source) != input_now:
+        return self._entry(todo, content, input_now, record)
+
+    def _source(self, todo: Todo) -> Path:
+        return self.transcoder.root / todo.video.path
+
+    def _target(self, todo: Todo) -> Path:
+        return self.transcoder.encoded / f"{todo.video.id}.mp4"
+
+    def _entry(self, todo: Todo, content: str, input_now: FileStat | None, record: VideoRecord) -> Entry:
+        """What to keep, where the source is what it was."""
+        target = self._target(todo)
+        if source_stat(self._source(todo)) != input_now:
             require_present(self.transcoder.root)
             raise MfcdError(f"{todo.video.path} changed or went away while it was read: run again")
         if record.status != "ok":

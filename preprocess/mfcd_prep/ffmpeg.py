@@ -8,6 +8,7 @@ import signal
 import subprocess
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import ffmpeg
@@ -20,7 +21,7 @@ from mfcd_prep.output import output_error
 from mfcd_prep.process import NO_DEADLINE, run_process
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from fractions import Fraction
     from pathlib import Path
 
@@ -82,13 +83,20 @@ class EncodeCommand:
 
     def arguments(self) -> list[str]:
         """The command line after the program's name."""
+        return arguments_of([self])
+
+    def halves(self, number: int) -> tuple[list[str], list[str]]:
+        """What comes before the outputs, and what comes after the inputs, in a command line of several."""
         times = {} if self.fps else {"r": str(self.source_fps)}
         decoder = {"threads": 1, "reinit_filter": 0, "noautorotate": None, "max_pixels": MAX_SOURCE_PIXELS}
         source = ffmpeg.input("SOURCE", **decoder, **times, **LOCAL_VIDEO_ONLY)
         video = self._filtered(source[str(self.track_index)])
-        output = ffmpeg.output(video, "TARGET", **self._encoder()).overwrite_output()
+        texts = ffmpeg.output(video, "TARGET", **self._encoder()).get_args()
         urls = {"SOURCE": url_of(self.source), "TARGET": url_of(self.target)}  # names may be no valid text
-        return [*LOGGED, *KEPT, *BOUNDED, *(urls.get(argument, argument) for argument in output.get_args())]
+        graph = texts.index("-filter_complex")
+        own = [text.replace("[0:", f"[{number}:").replace("[s", f"[s{number}_") for text in texts]  # labels of graphs
+        arguments = [urls.get(text, text) for text in own]
+        return arguments[:graph], arguments[graph:]
 
     def _filtered(self, video: ffmpeg.Stream) -> ffmpeg.Stream:
         for name, options in self.first_filters:
@@ -111,6 +119,12 @@ class EncodeCommand:
         alone: dict[str, object] = {"an": None, "sn": None, "dn": None, "map_metadata": -1, "map_chapters": -1}
         exact = {"threads": 1, "fps_mode": "passthrough", "fflags": "+bitexact", "flags:v": "+bitexact"}
         return {"format": "mp4", "vcodec": "mpeg4", **frames, **alone, **exact}
+
+
+def arguments_of(commands: Sequence[EncodeCommand]) -> list[str]:
+    """The command line, after the program's name, by which one run does all of `commands`."""
+    inputs, outputs = zip(*(command.halves(number) for number, command in enumerate(commands)), strict=True)
+    return [*LOGGED, *KEPT, *BOUNDED, *chain(*inputs), *chain(*outputs), "-y"]
 
 
 @cache
@@ -162,9 +176,28 @@ def encode(command: EncodeCommand, deadline: Deadline = NO_DEADLINE) -> FfmpegRe
     return result
 
 
-def _run(command: EncodeCommand, deadline: Deadline) -> FfmpegResult:
+def encode_together(commands: Sequence[EncodeCommand], deadline: Deadline = NO_DEADLINE) -> tuple[FfmpegResult, ...]:
+    """Run all of `commands` in one start of the program.
+
+    Raises:
+        MfcdError: it did not end well and without a word. Whose fault that is shows when each is run by itself.
+    """
+    log, exit_status = _logged(commands, deadline)
+    results = tuple(log.result(exit_status, number) for number in range(len(commands)))
+    for result in results:
+        require_frames(result)
+        if result.exit_status != 0 or result.num_complaints or None in (result.num_decoded, result.num_written):
+            raise MfcdError(f"ffmpeg ended with status {exit_status} on several videos: {result.last_complaint}")
+    return results
+
+
+def _logged(commands: Sequence[EncodeCommand], deadline: Deadline) -> tuple[LogReader, int]:
     log = LogReader()
-    exit_status = run_process([ffmpeg_binary(), *command.arguments()], deadline, log.take)
+    return log, run_process([ffmpeg_binary(), *arguments_of(commands)], deadline, log.take)
+
+
+def _run(command: EncodeCommand, deadline: Deadline) -> FfmpegResult:
+    log, exit_status = _logged([command], deadline)
     result = log.result(exit_status)
     if result.signal is not None:
         raise KilledError(f"ffmpeg was told to end by signal {result.signal}: run again")

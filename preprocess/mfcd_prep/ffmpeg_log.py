@@ -11,10 +11,10 @@ NUM_LAST_LINES = 20
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
 _COMPLAINT = re.compile(r"^(?:\[[^\]]*\] )*\[(warning|error|fatal|panic)\] ")
 _INPUT = re.compile(
-    r"^\[in#[^\]]*\] \[verbose\] +Input stream #0:\d+ \(video\): (\d+) packets read .*; (\d+) frames decoded;"
+    r"^\[in#[^\]]*\] \[verbose\] +Input stream #(\d+):\d+ \(video\): (\d+) packets read .*; (\d+) frames decoded;"
     r"(?: (\d+) decode errors)?"
 )
-_OUTPUT = re.compile(r"^\[out#[^\]]*\] \[verbose\] +Output stream #0:0 \(video\): .*; (\d+) packets muxed")
+_OUTPUT = re.compile(r"^\[out#[^\]]*\] \[verbose\] +Output stream #(\d+):0 \(video\): .*; (\d+) packets muxed")
 _SIZES = re.compile(r"filter context - w: (\d+) h: (\d+) .* incoming frame - w: (\d+) h: (\d+) ")
 _SIGNAL = re.compile(r"^\[info\] Exiting normally, received signal (\d+)")
 _TOO_LARGE = re.compile(r"Picture size \d+x\d+ (is invalid|exceeds)|picture size too large", re.IGNORECASE)
@@ -66,8 +66,8 @@ class LogReader:
     """Takes a log line by line and keeps counts."""
 
     def __init__(self) -> None:
-        self._input: tuple[int | None, int | None, int] = (None, None, 0)
-        self._written: int | None = None
+        self._inputs: dict[int, tuple[int, int, int]] = {}
+        self._written: dict[int, int] = {}
         self._errors = 0
         self._all = 0
         self._last: deque[str] = deque(maxlen=NUM_LAST_LINES)
@@ -83,9 +83,9 @@ class LogReader:
         if complaint := _COMPLAINT.search(line):
             self._take_complaint(line, complaint[1])
         elif counts := _INPUT.search(line):
-            self._input = int(counts[1]), int(counts[2]), int(counts[3] or 0)
+            self._inputs[int(counts[1])] = int(counts[2]), int(counts[3]), int(counts[4] or 0)
         elif written := _OUTPUT.search(line):
-            self._written = int(written[1])
+            self._written[int(written[1])] = int(written[2])
         elif signal := _SIGNAL.search(line):
             self._signal = int(signal[1])
 
@@ -102,14 +102,14 @@ class LogReader:
             self._cannot_write = fault[1]
         self._is_too_large |= _TOO_LARGE.search(line) is not None
 
-    def result(self, exit_status: int) -> FfmpegResult:
-        """The counts of the whole log."""
-        num_packets, num_decoded, num_decode_errors = self._input
+    def result(self, exit_status: int, number: int = 0) -> FfmpegResult:
+        """The counts of the whole log, of the input and the output of this number."""
+        num_packets, num_decoded, num_decode_errors = self._inputs.get(number, (None, None, 0))
         return FfmpegResult(
             exit_status=exit_status,
             num_packets=num_packets,
             num_decoded=num_decoded,
-            num_written=self._written,
+            num_written=self._written.get(number),
             num_decode_errors=num_decode_errors,
             num_errors=self._errors,
             num_complaints=self._all,

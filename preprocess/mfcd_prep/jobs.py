@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mfcd_core.errors import KilledError, MfcdError, OutputError, SourceError, VersionsError, VideoError
@@ -16,7 +17,7 @@ from mfcd_prep.output import is_about_output, output_error
 from mfcd_prep.workers import TIMED_OUT_STATUS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Executor
 
     from mfcd_prep.workers import Workers
@@ -55,24 +56,53 @@ Outcome = Done[Result] | Lost
 Attempt = Done[Result] | Lost | Killed
 
 
+class _Queue(Generic[Task]):
+    """Tasks as they are drawn; the parts of one that was split come next."""
+
+    def __init__(self, tasks: Iterable[Task], split: Callable[[Task], Sequence[Task]]) -> None:
+        self._tasks = iter(tasks)
+        self._parts: deque[Task] = deque()
+        self.split = split
+
+    def draw(self, count: int) -> Iterator[Task]:
+        return islice(chain(self._drawn_parts(), self._tasks), count)
+
+    def _drawn_parts(self) -> Iterator[Task]:
+        while self._parts:
+            yield self._parts.popleft()
+
+    def takes_parts_of(self, task: Task) -> bool:
+        """Split a task and queue what it has several of; False where it is one."""
+        parts = self.split(task)
+        if len(parts) > 1:
+            self._parts.extend(parts)
+        return len(parts) > 1
+
+
+def _as_it_is(task: Task) -> Sequence[Task]:
+    return (task,)
+
+
 def run_tasks(
     tasks: Iterable[Task],
     worker: Callable[[Task], Result],
     workers: Workers,
     on_result: Callable[[Task, Outcome[Result]], None],
+    split: Callable[[Task], Sequence[Task]] = _as_it_is,
 ) -> None:
     """Run `worker` on every task and report each outcome once, in this process, in no fixed order.
 
     Tasks are drawn as they are needed. A task whose process is killed, and every task that goes down with it, runs
     once more, alone; one that is killed again is Lost. KeyboardInterrupt, or an exception of `on_result`, stops
-    everything and passes on.
+    everything and passes on. split: a task that has parts is only reported Done; Lost or killed, it says nothing, and
+    each part takes its place, as a task of its own.
 
     Raises:
         OutputError, SourceError, VersionsError: raised by a task; no other could succeed either.
     """
     attempt = partial(_attempt, worker)
-    remaining = iter(tasks)
-    while suspects := _run_until_crash(remaining, attempt, workers, on_result):
+    queue = _Queue(tasks, split)
+    while suspects := _run_until_crash(queue, attempt, workers, on_result):
         alone = iter(suspects)
         while _run_alone(alone, attempt, workers, on_result):
             pass
@@ -96,17 +126,17 @@ def _attempt(worker: Callable[[Task], Result], task: Task) -> Attempt[Result]:
 
 
 def _run_until_crash(
-    remaining: Iterator[Task],
+    queue: _Queue[Task],
     attempt: Callable[[Task], Attempt[Result]],
     workers: Workers,
     on_result: Callable[[Task, Outcome[Result]], None],
 ) -> list[Task]:
-    """Work through `remaining`, or until the pool breaks; return the tasks that are to run once more."""
+    """Work through `queue`, or until the pool breaks; return the tasks that are to run once more."""
     running: dict[Future[Attempt[Result]], Task] = {}
     suspects: list[Task] = []
     with workers.pool() as pool:
         while True:
-            for task in islice(remaining, max(workers.num_slots - len(running), 0)):
+            for task in queue.draw(max(workers.num_slots - len(running), 0)):
                 running[_submit(pool, attempt, task)] = task
             if not running:
                 return suspects
@@ -116,8 +146,8 @@ def _run_until_crash(
             for future in wait(running).done if broken else finished:
                 task, outcome = running.pop(future), _outcome(future, workers)
                 if isinstance(outcome, Killed):
-                    suspects.append(task)
-                else:
+                    suspects.extend(queue.split(task))
+                elif isinstance(outcome, Done) or not queue.takes_parts_of(task):
                     on_result(task, outcome)
             if broken:
                 return suspects

@@ -17,7 +17,7 @@ from mfcd_core.errors import GopError, MfcdError, UsageError, VideoError
 from mfcd_prep.bitstream import check_gop_grid, cut_to
 from mfcd_prep.container_end import missing_end
 from mfcd_prep.damage import find_damage
-from mfcd_prep.ffmpeg import EncodeCommand, encode, ffmpeg_binary, ffmpeg_version
+from mfcd_prep.ffmpeg import EncodeCommand, encode, encode_together, ffmpeg_binary, ffmpeg_version
 from mfcd_prep.manifest import VideoRecord
 from mfcd_prep.mpeg4 import read_picture_types
 from mfcd_prep.output import output_faults
@@ -25,7 +25,7 @@ from mfcd_prep.process import NO_DEADLINE, Deadline
 from mfcd_prep.source import WITHOUT_ZEROS, count_bad_packets, probe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mfcd_core.catalog import Video
     from mfcd_prep.ffmpeg_log import FfmpegResult
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MIN_SIDE_PX, MAX_SIDE_PX = 16, 4096
 MAX_GOP_SIZE = 600  # the encoder lowers anything above without an error
 HASH_CHUNK_BYTES = 1 << 20
+MAX_PIXELS_TOGETHER = 1 << 23  # four frames of 1080p: what decoders and filters hold at once is some dozens of frames
 
 # Frames to write of `num_real` decoded ones: what the user types, and the rule.
 TAILS: Mapping[str, Callable[[int, int], int]] = {
@@ -113,7 +114,28 @@ class Transcoder:
             DeadlineError, KilledError, OutputError, OSError: something else than the video is at fault.
         """
         with self._attempt_folder() as folder:
-            return _Attempt(self, self.root / video.path, folder, Deadline.after(self.timeout_seconds)).run(video)
+            return self._attempt(video, folder, Deadline.after(self.timeout_seconds)).run(video)
+
+    def transcode_together(self, videos: Sequence[Video]) -> tuple[VideoRecord, ...]:
+        """As `transcode`, with one start of ffmpeg, in the time that one video may take.
+
+        Raises:
+            MfcdError, OSError: not every one is beyond doubt. Nothing is said about any: `transcode` each by itself.
+        """
+        deadline = Deadline.after(self.timeout_seconds)
+        with self._attempt_folder() as folder:
+            attempts = [self._attempt(video, folder, deadline, n) for n, video in enumerate(videos)]
+            infos = [probe(attempt.source, deadline) for attempt in attempts]
+            if sum(info.width * info.height for info in infos) > MAX_PIXELS_TOGETHER:
+                raise MfcdError("their frames are too large for one program")
+            commands = [attempt.first_command(info) for attempt, info in zip(attempts, infos, strict=True)]
+            results = encode_together(commands, deadline)
+            todo = zip(attempts, videos, infos, results, strict=True)
+            ended = [a.encoded(_with_source(_record(video), info), info, result) for a, video, info, result in todo]
+            return tuple(attempt.finished(*end) for attempt, end in zip(attempts, ended, strict=True))
+
+    def _attempt(self, video: Video, folder: Path, deadline: Deadline, number: int = 0) -> _Attempt:
+        return _Attempt(self, self.root / video.path, folder / f"{number}.mp4", deadline)
 
     @contextmanager
     def _attempt_folder(self) -> Iterator[Path]:
@@ -126,21 +148,20 @@ class Transcoder:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """One video on its way through one Transcoder."""
+    """One video on its way through one Transcoder; ffmpeg writes to `whole`."""
 
     job: Transcoder
     source: Path
-    folder: Path
+    whole: Path
     deadline: Deadline
 
     def run(self, video: Video) -> VideoRecord:
-        record = VideoRecord(video.id, video.path, video.label, encoder=ffmpeg_version(ffmpeg_binary()))
+        record = _record(video)
         try:
             info = probe(self.source, self.deadline)
             record = _with_source(record, info)
-            record, finished = self._encoded(record, info)
-            self._check(record, finished)
-            return self._published(record, finished)
+            record, path = self.encoded(record, info)
+            return self.finished(record, path)
         except VideoError as error:
             problem, reason = self._verdict(error)
             failed = replace(record, status="failed", reason=reason, problem=problem, damage=None)
@@ -151,32 +172,43 @@ class _Attempt:
         end = missing_end(self.source) if error.problem == "not-a-video" else None
         return ("truncated", f"{error}; {end}") if end else (error.problem, str(error))
 
-    def _encoded(self, record: VideoRecord, info: SourceInfo) -> tuple[VideoRecord, Path]:
-        """Encode; a tail that turns out to need padding takes a second run."""
-        settings, whole = self.job.settings, self.folder / "whole.mp4"
-        gop_size = settings.gop_size
-        padding = gop_size - 1 if self._expects_padding(info) else 0
-        record, num_written = self._encode(record, self._command(info, whole, padding))
-        wanted = TAILS[settings.tail](num_written - padding, gop_size)
+    def encoded(
+        self, record: VideoRecord, info: SourceInfo, first: FfmpegResult | None = None
+    ) -> tuple[VideoRecord, Path]:
+        """Encode; a tail that needs padding may take a second run. first: of `first_command`, where it was run."""
+        gop_size, command = self.job.settings.gop_size, self.first_command(info)
+        record, num_written = self._encode(record, command, first)
+        wanted = TAILS[self.job.settings.tail](num_written - command.num_padding, gop_size)
         if wanted > num_written:
-            padding = gop_size - 1
-            record, num_written = self._encode(record, self._command(info, whole, padding))
-        record = self._with_counts(record, num_written - padding)
+            command = replace(command, num_padding=gop_size - 1)
+            record, num_written = self._encode(record, command)
+        record = self._with_counts(record, num_written - command.num_padding)
         if record.num_frames == num_written:
-            return record, whole
-        cut_to(whole, self.folder / "cut.mp4", record.num_frames or 0)
-        return record, self.folder / "cut.mp4"
+            return record, self.whole
+        cut = self.whole.with_suffix(".cut.mp4")
+        cut_to(self.whole, cut, record.num_frames or 0)
+        return record, cut
+
+    def finished(self, record: VideoRecord, path: Path) -> VideoRecord:
+        """Check the file that is to be the output, and publish it."""
+        self._check(record, path)
+        return self._published(record, path)
+
+    def first_command(self, info: SourceInfo) -> EncodeCommand:
+        """What may be the only run of ffmpeg."""
+        settings = self.job.settings
+        padding = settings.gop_size - 1 if self._expects_padding(info) else 0
+        return encode_command(self.source, info, self.whole, settings, padding)
 
     def _expects_padding(self, info: SourceInfo) -> bool:
         settings, num_frames = self.job.settings, info.num_frames_from_header or math.inf
         return settings.tail == "pad" or (settings.tail == "auto" and num_frames < settings.gop_size)
 
-    def _command(self, info: SourceInfo, target: Path, num_padding: int) -> EncodeCommand:
-        return encode_command(self.source, info, target, self.job.settings, num_padding)
-
-    def _encode(self, record: VideoRecord, command: EncodeCommand) -> tuple[VideoRecord, int]:
-        """Run ffmpeg; return what it said of the source and the number of frames that it wrote."""
-        result = encode(command, self.deadline)
+    def _encode(
+        self, record: VideoRecord, command: EncodeCommand, result: FfmpegResult | None = None
+    ) -> tuple[VideoRecord, int]:
+        """Run ffmpeg, where it was not; return what it said of the source and the number of frames that it wrote."""
+        result = result or encode(command, self.deadline)
         record = self._with_complaints(record, command, result)
         if result.num_written is None:
             raise MfcdError("ffmpeg did not say how many frames it wrote: run mfcd-prep doctor, or update it")
@@ -255,6 +287,10 @@ def hash_file(path: Path, digest: xxhash.xxh3_64 | xxhash.xxh3_128, deadline: De
             deadline.check()
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _record(video: Video) -> VideoRecord:
+    return VideoRecord(video.id, video.path, video.label, encoder=ffmpeg_version(ffmpeg_binary()))
 
 
 def _with_source(record: VideoRecord, info: SourceInfo) -> VideoRecord:
