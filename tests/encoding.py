@@ -14,8 +14,9 @@ import pytest
 from mfcd_core.catalog import Video
 from mfcd_prep import cli
 from mfcd_prep.encode import encode_videos
+from mfcd_prep.encode_settings import EncodeSettings
 from mfcd_prep.manifest import read_manifest
-from mfcd_prep.transcode import EncodeSettings, Transcoder
+from mfcd_prep.transcode import Transcoder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -28,12 +28,14 @@ from mfcd_core.bench import (
 from mfcd_core.errors import MfcdError, VideoError
 from mfcd_core.machine import describe_machine
 from mfcd_prep.encode import plan_videos
+from mfcd_prep.encode_settings import EncodeSettings
 from mfcd_prep.ffmpeg import LOGGED, ffmpeg_binary, ffmpeg_version
+from mfcd_prep.hashing import hash_file
 from mfcd_prep.manifest import read_manifest
 from mfcd_prep.mpeg4 import read_picture_types
 from mfcd_prep.options import jobs_option, json_option
 from mfcd_prep.source import probe
-from mfcd_prep.transcode import EncodeSettings, encode_command, hash_file
+from mfcd_prep.transcode import encode_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

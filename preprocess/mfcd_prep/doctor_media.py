@@ -16,10 +16,11 @@ import numpy as np
 
 from mfcd_core.errors import MfcdError
 from mfcd_prep.decode import iter_frames
+from mfcd_prep.encode_settings import EncodeSettings
 from mfcd_prep.ffmpeg import VIDEO_DEMUXERS, encode, ffmpeg_binary, ffmpeg_version
 from mfcd_prep.process import Deadline
 from mfcd_prep.source import probe
-from mfcd_prep.transcode import EncodeSettings, encode_command
+from mfcd_prep.transcode import encode_command
 from mfcd_prep.verdict import ok, problem, warning
 
 if TYPE_CHECKING:

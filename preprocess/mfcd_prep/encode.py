@@ -11,6 +11,7 @@ from mfcd_prep.encode_entry import Entry
 from mfcd_prep.encode_groups import Groups
 from mfcd_prep.encode_plan import EncodePlan, journal_folder, plan_videos
 from mfcd_prep.encode_results import EncodeSummary, write_results
+from mfcd_prep.encode_settings import EncodeSettings
 from mfcd_prep.encode_worker import EncodeWorker
 from mfcd_prep.ffmpeg import require_ffmpeg
 from mfcd_prep.jobs import Done, run_tasks
@@ -18,7 +19,6 @@ from mfcd_prep.journal import Journal
 from mfcd_prep.manifest import MANIFEST_NAME, VideoRecord
 from mfcd_prep.output import output_faults
 from mfcd_prep.part import WHOLE
-from mfcd_prep.transcode import EncodeSettings, Transcoder
 from mfcd_prep.workers import IN_THIS_PROCESS
 from mfcd_prep.workspace import require_own_or_empty, scratch_folder
 
@@ -64,18 +64,16 @@ def encode_videos(  # noqa: PLR0913, one argument an option
         with output_faults(encoded):
             (encoded / MANIFEST_NAME).unlink(missing_ok=True)  # it speaks of files that are about to change
     with scratch_folder(encoded) as scratch:
-        transcoder = Transcoder(plan.catalog.root, encoded, scratch, settings, timeout_seconds)
-        _run(plan, transcoder, workers)
+        _run(plan, EncodeWorker(plan.catalog.root, encoded, scratch, settings, plan.settings, timeout_seconds), workers)
     pruned = plan.vanished if prune else ()
     for video_id in pruned:
         (encoded / f"{video_id}.mp4").unlink(missing_ok=True)
     return replace(write_results(plan, settings), pruned=pruned, seconds=time.monotonic() - start)
 
 
-def _run(plan: EncodePlan, transcoder: Transcoder, workers: Workers) -> None:
+def _run(plan: EncodePlan, worker: EncodeWorker, workers: Workers) -> None:
     num_failed = 0
     num_todo = int(plan.todo.sum())
-    worker = EncodeWorker(transcoder, plan.settings)
     groups = Groups(plan.iter_todo(), num_todo, workers)
     with Journal(journal_folder(plan.encoded)) as journal, progress("encode", num_todo, "videos") as advance:
 

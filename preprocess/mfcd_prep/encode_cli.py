@@ -13,9 +13,9 @@ import click
 from mfcd_core.console import print_json, say
 from mfcd_prep.damage import PROBLEMS
 from mfcd_prep.encode import encode_videos, plan_videos
+from mfcd_prep.encode_settings import TAILS, EncodeSettings
 from mfcd_prep.manifest import MANIFEST_NAME
 from mfcd_prep.options import MAX_LISTED, batch_options, list_pairs, parse_size, say_counts, workers_of
-from mfcd_prep.transcode import TAILS, EncodeSettings
 
 if TYPE_CHECKING:
     from mfcd_prep.encode import EncodePlan, EncodeSummary

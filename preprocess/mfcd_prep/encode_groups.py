@@ -50,7 +50,7 @@ class Groups:
     def _size(self) -> int:
         if self._num_wasted > MAX_WASTED_SHARE * self._num_drawn:
             return 1
-        return min(MAX_VIDEOS, self._num_left // self._workers.num_slots)
+        return min(MAX_VIDEOS, self._num_left // (self._workers.num_slots + 1))
 
     def split(self, group: Group) -> Sequence[Group]:
         """Each video of a group that did not come to its end by itself."""

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from mfcd_core.catalog import Catalog
     from mfcd_core.video import Video
+    from mfcd_prep.encode_settings import EncodeSettings
     from mfcd_prep.part import Part
-    from mfcd_prep.transcode import EncodeSettings
     from mfcd_prep.workspace import FileStat
 
 STAT_THREADS = 16  # a network file system answers many at once

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mfcd_prep.encode_plan import EncodePlan
+    from mfcd_prep.encode_settings import EncodeSettings
     from mfcd_prep.manifest import VideoRecord
-    from mfcd_prep.transcode import EncodeSettings
 
 
 @dataclass(frozen=True)

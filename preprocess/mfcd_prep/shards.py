@@ -17,9 +17,9 @@ from mfcd_core.store.index import file_checksum
 from mfcd_core.store.partition import partition
 from mfcd_core.store.writer import ShardWriter
 from mfcd_prep.gops import GopTracer, iter_gops
+from mfcd_prep.hashing import hash_file
 from mfcd_prep.output import is_about_output, output_faults
 from mfcd_prep.process import Deadline
-from mfcd_prep.transcode import hash_file
 from mfcd_prep.versions import library_versions, require_versions
 from mfcd_prep.workers import hard_limit
 from mfcd_prep.workspace import file_stat, own_folder, parse_stat, require_present

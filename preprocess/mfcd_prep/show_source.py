@@ -22,10 +22,10 @@ from mfcd_core.store.index import INDEX
 from mfcd_core.store.settings import StoreSettings
 from mfcd_prep.bitstream import check_gop_grid, decode_picture_types
 from mfcd_prep.decode import iter_frames
+from mfcd_prep.encode_settings import EncodeSettings
 from mfcd_prep.gops import GopTracer
 from mfcd_prep.show import ShownGop, steps_of_blocks, steps_of_motion
 from mfcd_prep.source import probe
-from mfcd_prep.transcode import EncodeSettings
 from mfcd_prep.video_gops import encode_file
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.store.compression import AUTO, COMPRESSIONS, LEVELS
 from mfcd_core.store.settings import RESIDUAL_STEPS
 from mfcd_prep.decode import DECODERS
+from mfcd_prep.encode_settings import TAILS
 from mfcd_prep.extract import ExtractOptions, extract_videos, plan_extract
 from mfcd_prep.info import describe
 from mfcd_prep.options import batch_options, jobs_option, json_option, list_pairs, say_counts, workers_of
 from mfcd_prep.subset import EVERYTHING, Subset
-from mfcd_prep.transcode import TAILS
 from mfcd_prep.verify import verify_store
 from mfcd_prep.workers import OnThisMachine
 

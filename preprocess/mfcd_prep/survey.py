@@ -16,9 +16,9 @@ from mfcd_core.errors import UsageError, VideoError
 from mfcd_prep.bitstream import count_packets
 from mfcd_prep.container_end import missing_end
 from mfcd_prep.failures import Failure
+from mfcd_prep.hashing import hash_file
 from mfcd_prep.jobs import Done, run_tasks
 from mfcd_prep.manifest import MANIFEST_NAME, iter_manifest
-from mfcd_prep.transcode import hash_file
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping

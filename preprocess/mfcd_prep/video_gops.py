@@ -14,11 +14,12 @@ from mfcd_core.errors import VideoError
 from mfcd_core.store.reader import build_gop
 from mfcd_prep.bitstream import count_packets
 from mfcd_prep.container_end import missing_end
+from mfcd_prep.encode_settings import TAILS, EncodeSettings
 from mfcd_prep.gops import GopTracer, iter_gops
 from mfcd_prep.output import output_faults
 from mfcd_prep.process import Deadline
 from mfcd_prep.source import probe
-from mfcd_prep.transcode import TAILS, EncodeSettings, Transcoder
+from mfcd_prep.transcode import Transcoder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

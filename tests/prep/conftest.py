@@ -14,8 +14,8 @@ from tiny_videos import write_video
 
 from mfcd_prep import cli
 from mfcd_prep.encode import encode_videos
+from mfcd_prep.encode_settings import EncodeSettings
 from mfcd_prep.extract import extract_videos
-from mfcd_prep.transcode import EncodeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

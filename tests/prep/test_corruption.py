@@ -10,7 +10,7 @@ from encoding import GRID, transcode_one
 from tiny_videos import types_by_tool
 
 from mfcd_prep.damage import PROBLEMS
-from mfcd_prep.transcode import EncodeSettings
+from mfcd_prep.encode_settings import EncodeSettings
 
 if TYPE_CHECKING:
     from pathlib import Path

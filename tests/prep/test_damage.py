@@ -9,8 +9,8 @@ from tiny_videos import cut_frames, grey_frames, write_video
 from mfcd_core.errors import MfcdError, VideoError
 from mfcd_prep.container_end import missing_end
 from mfcd_prep.damage import PROBLEMS, find_damage, require_frames
+from mfcd_prep.encode_settings import EncodeSettings
 from mfcd_prep.ffmpeg_log import FfmpegResult
-from mfcd_prep.transcode import EncodeSettings
 
 if TYPE_CHECKING:
     from pathlib import Path

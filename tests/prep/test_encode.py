@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny_videos import cut_frames, grey_frames, run_tool, types_by_tool, write_video
 
-from mfcd_prep.transcode import TAILS, EncodeSettings
+from mfcd_prep.encode_settings import TAILS, EncodeSettings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,10 +16,10 @@ from tiny_videos import cut_frames, grey_frames, write_video
 from mfcd_core.errors import MfcdError, UsageError
 from mfcd_prep.encode import encode_videos
 from mfcd_prep.encode_plan import journal_folder
+from mfcd_prep.encode_settings import EncodeSettings
 from mfcd_prep.ffmpeg import ffmpeg_binary
 from mfcd_prep.journal import Records
 from mfcd_prep.manifest import read_manifest
-from mfcd_prep.transcode import EncodeSettings
 from mfcd_prep.workers import OnThisMachine
 
 if TYPE_CHECKING:

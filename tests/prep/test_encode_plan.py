@@ -18,10 +18,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from mfcd_core.errors import UsageError
 from mfcd_prep.encode_entry import Entry
 from mfcd_prep.encode_plan import journal_folder, plan_videos, settings_digest
+from mfcd_prep.encode_settings import EncodeSettings
 from mfcd_prep.journal import Journal
 from mfcd_prep.manifest import VideoRecord
 from mfcd_prep.part import WHOLE, Part
-from mfcd_prep.transcode import EncodeSettings
 from mfcd_prep.workspace import file_stat, source_stat
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from tiny_videos import cut_frames, types_by_tool, write_video
 
 from mfcd_prep import cli
 from mfcd_prep.encode import encode_videos
+from mfcd_prep.encode_settings import EncodeSettings
 from mfcd_prep.manifest import read_manifest
-from mfcd_prep.transcode import EncodeSettings
 from mfcd_prep.workers import OnThisMachine
 
 if TYPE_CHECKING:

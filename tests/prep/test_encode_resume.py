@@ -17,8 +17,8 @@ from tiny_videos import cut_frames, grey_frames, write_video
 from mfcd_core.errors import UsageError
 from mfcd_prep import transcode
 from mfcd_prep.encode import encode_videos, plan_videos
+from mfcd_prep.encode_settings import EncodeSettings
 from mfcd_prep.manifest import read_manifest
-from mfcd_prep.transcode import EncodeSettings
 from mfcd_prep.workers import OnThisMachine
 
 if TYPE_CHECKING:

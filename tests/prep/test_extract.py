@@ -21,8 +21,8 @@ from mfcd_core.store import Store
 from mfcd_core.store.index import read_index
 from mfcd_core.store.writer import ShardWriter
 from mfcd_prep.encode import encode_videos
+from mfcd_prep.encode_settings import EncodeSettings
 from mfcd_prep.extract import ExtractOptions, extract_videos
-from mfcd_prep.transcode import EncodeSettings
 from mfcd_prep.workers import OnThisMachine
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from mfcd_core.store.settings import StoreSettings
 from mfcd_prep.audit import audit_gop, iter_pictures
 from mfcd_prep.decode import DecodedFrame, iter_frames
 from mfcd_prep.encode import encode_videos
+from mfcd_prep.encode_settings import EncodeSettings
 from mfcd_prep.gops import GopTracer
-from mfcd_prep.transcode import EncodeSettings
 
 if TYPE_CHECKING:
     from pathlib import Path

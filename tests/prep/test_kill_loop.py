@@ -16,9 +16,9 @@ from stores import files_of
 from tiny_videos import cut_frames, write_video
 
 from mfcd_prep.encode import encode_videos
+from mfcd_prep.encode_settings import EncodeSettings
 from mfcd_prep.extract import ExtractOptions, extract_videos, plan_extract
 from mfcd_prep.manifest import read_manifest
-from mfcd_prep.transcode import EncodeSettings
 from mfcd_prep.workers import OnThisMachine
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from mfcd_core.errors import OutputError, StoreError, UsageError
 from mfcd_core.store.index import GOPS, INDEX, VIDEOS
 from mfcd_prep import repair as repair_module
 from mfcd_prep.encode import encode_videos
+from mfcd_prep.encode_settings import EncodeSettings
 from mfcd_prep.extract import ExtractOptions, extract_videos, plan_extract
 from mfcd_prep.repair import repair_store
-from mfcd_prep.transcode import EncodeSettings
 from mfcd_prep.verify import verify_store
 from mfcd_prep.versions import library_versions
 from mfcd_prep.workers import IN_THIS_PROCESS, OnThisMachine

@@ -11,10 +11,10 @@ from tiny_videos import cut_frames, write_video
 
 from mfcd_core.store.settings import StoreSettings
 from mfcd_prep.encode import encode_videos
+from mfcd_prep.encode_settings import EncodeSettings
 from mfcd_prep.extract import ExtractOptions, extract_videos
 from mfcd_prep.shards import plan_shards
 from mfcd_prep.survey import EncodedVideo, EncodedVideos, Survey
-from mfcd_prep.transcode import EncodeSettings
 
 MAX_CHANGED = 2  # its own shard and a neighbour
 SHARD_GOPS = 6

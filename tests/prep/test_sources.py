@@ -12,8 +12,8 @@ import pytest
 from encoding import SMALL, num_decoded, rgb_frames, transcode_one
 from tiny_videos import grey_frames, run_tool, write_video
 
+from mfcd_prep.encode_settings import EncodeSettings
 from mfcd_prep.source import probe
-from mfcd_prep.transcode import EncodeSettings
 
 if TYPE_CHECKING:
     from pathlib import Path

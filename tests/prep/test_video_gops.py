@@ -17,8 +17,8 @@ from mfcd_core.errors import DeadlineError, GopError, UsageError, VideoError
 from mfcd_core.store import Store
 from mfcd_core.store.settings import StoreSettings
 from mfcd_prep.encode import encode_videos
+from mfcd_prep.encode_settings import EncodeSettings
 from mfcd_prep.extract import ExtractOptions, extract_videos
-from mfcd_prep.transcode import EncodeSettings
 from mfcd_prep.video_gops import opened_gops
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from tiny_videos import write_video
 
 from mfcd_core.store import Store
 from mfcd_prep.encode import encode_videos
+from mfcd_prep.encode_settings import EncodeSettings
 from mfcd_prep.extract import ExtractOptions, extract_videos
-from mfcd_prep.transcode import EncodeSettings
 from mfcd_train.build import build_fabric, build_model, load_model
 from mfcd_train.checkpoint import Progress, save_checkpoint
 from mfcd_train.config import Recipe
