@@ -48,6 +48,7 @@ def no_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("ffmpeg ran")
 
     monkeypatch.setattr(transcode, "encode", refuse)
+    monkeypatch.setattr(transcode, "encode_together", refuse)
 
 
 def test_a_second_run_does_nothing(source: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:

@@ -123,3 +123,42 @@ def test_what_the_caller_raises_ends_the_run(workers: Workers, error: type[BaseE
 
     with pytest.raises(error):
         run_tasks(range(100), lambda task: task, workers, on_result)
+
+
+@pytest.mark.parametrize("workers", [IN_THIS_PROCESS, OnThisMachine(2)])
+def test_a_task_that_fails_is_split_and_its_parts_are_reported(workers: Workers) -> None:
+    def worker(task: tuple[int, ...]) -> tuple[int, ...]:
+        if 5 in task:
+            raise ValueError("five")
+        return task
+
+    assert outcomes_of_groups(worker, workers) == {
+        (0, 1, 2): Done((0, 1, 2)),
+        (3,): Done((3,)),
+        (4,): Done((4,)),
+        (5,): Lost("ValueError: five"),
+        (6, 7, 8): Done((6, 7, 8)),
+    }
+
+
+def test_a_task_that_kills_its_worker_is_split_and_its_culprit_is_lost() -> None:
+    def worker(task: tuple[int, ...]) -> tuple[int, ...]:
+        if 5 in task:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return task
+
+    outcomes = outcomes_of_groups(worker, OnThisMachine(1))
+    lost = outcomes.pop((5,))
+    assert isinstance(lost, Lost)
+    assert (lost.problem, "SIGKILL" in lost.reason) == ("killed", True)
+    assert {part for task in outcomes for part in task} == {0, 1, 2, 3, 4, 6, 7, 8}
+    assert all(outcome == Done(task) for task, outcome in outcomes.items())
+
+
+def outcomes_of_groups(
+    worker: Callable[[tuple[int, ...]], tuple[int, ...]], workers: Workers
+) -> dict[tuple[int, ...], Outcome[tuple[int, ...]]]:
+    outcomes: dict[tuple[int, ...], Outcome[tuple[int, ...]]] = {}
+    groups = [(0, 1, 2), (3, 4, 5), (6, 7, 8)]
+    run_tasks(groups, worker, workers, outcomes.__setitem__, lambda task: [(part,) for part in task])
+    return outcomes
