@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -184,3 +186,11 @@ def test_a_group_with_a_complaint_does_not_count(
     fake_ffmpeg(does)
     with pytest.raises(MfcdError, match=r"on several videos: .*odd"):
         encode_together(commands)
+
+
+@pytest.mark.parametrize(("module", "left_out"), [("encode_cli", {"av"}), ("encode_worker", {"av", "numpy"})])
+def test_nobody_imports_what_takes_long_before_it_is_needed(module: str, left_out: set[str]) -> None:
+    script = f"import sys, mfcd_prep.{module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True).stdout.split()
+    assert f"mfcd_prep.{module}" in loaded
+    assert not left_out & set(loaded)

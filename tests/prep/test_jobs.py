@@ -162,3 +162,12 @@ def outcomes_of_groups(
     groups = [(0, 1, 2), (3, 4, 5), (6, 7, 8)]
     run_tasks(groups, worker, workers, outcomes.__setitem__, lambda task: [(part,) for part in task])
     return outcomes
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux has batch processes")
+def test_workers_of_this_machine_are_batch_processes_and_we_are_not() -> None:
+    before = os.sched_getscheduler(0)
+    if before != os.SCHED_OTHER:
+        pytest.skip("a policy that somebody chose stays")
+    assert outcomes_of([0], lambda _: os.sched_getscheduler(0), OnThisMachine(1)) == {0: Done(os.SCHED_BATCH)}
+    assert os.sched_getscheduler(0) == before
