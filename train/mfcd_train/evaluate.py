@@ -17,6 +17,7 @@ from mfcd_train.cost_cli import cost
 from mfcd_train.dataset import PROTOCOLS, split_rows
 from mfcd_train.evaluation import write_evaluation
 from mfcd_train.evaluator import evaluate
+from mfcd_train.features_cli import features
 from mfcd_train.report import write_report
 from mfcd_train.runlog import open_run
 from mfcd_train.stage import stage_options, staged
@@ -119,4 +120,5 @@ def report(store: Path, runs: tuple[Path, ...], *, out: Path) -> int:
 
 cli.add_command(ablate)
 cli.add_command(cost)
+cli.add_command(features)
 main = main_of(cli)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ from mfcd_train.preemption import PREEMPTED_STATUS, PreemptedError, sigterm_as_w
 from mfcd_train.pretrained import load_pretrained, read_pretrained
 from mfcd_train.recipe_files import load_recipe, shipped_recipes
 from mfcd_train.report import write_report
-from mfcd_train.runlog import REPORT, begin_run, open_run
+from mfcd_train.runlog import REPORT, begin_run, claimed, open_run
 from mfcd_train.schedule import is_over
 from mfcd_train.sharing import check_shares
 from mfcd_train.stage import stage_options, staged
@@ -113,9 +114,10 @@ def cli(  # noqa: PLR0913 - one parameter an option
     if wandb:
         find_wandb()
     fabric = build_fabric(resolved, device, deterministic=deterministic)
-    run = begin(out, resolved, opened, fabric, seed=seed, teacher=teacher, init=init)
-    with staged(opened, *rows.values(), tells=fabric.local_rank == 0, **staging) as nearer:
-        status, last = _train_to_the_end(run, nearer, fabric, wandb=wandb)
+    with claimed(out) if fabric.is_global_zero else nullcontext():
+        run = begin(out, resolved, opened, fabric, seed=seed, teacher=teacher, init=init)
+        with staged(opened, *rows.values(), tells=fabric.local_rank == 0, **staging) as nearer:
+            status, last = _train_to_the_end(run, nearer, fabric, wandb=wandb)
     if fabric.is_global_zero and as_json:
         print_json({"run": str(out), **last})
     return status
