@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from mfcd_train.evaluation import read_evaluation, write_evaluation
 from mfcd_train.evaluator import evaluate
 from mfcd_train.losses import DivergedError
 from mfcd_train.recipe_files import load_recipe
+from mfcd_train.runlog import claimed
 from mfcd_train.train import begin, is_trained, train
 
 if TYPE_CHECKING:
@@ -122,10 +124,12 @@ class Ablation:
         fabric = build_fabric(recipe, self.device)  # anew: the scaler of 16-mixed remembers the run before
         teacher = self.folder_of(replace(trial, row=TEACHER)) if recipe.distill.needs_teacher else None
         init = str(self.init) if self.init else "none"
-        run = begin(self.folder_of(trial), recipe, store, fabric, seed=trial.seed, teacher=teacher, init=init)
-        if not is_trained(run):
-            train(run, store, fabric)
-        return self._evaluate(run, store, fabric)
+        folder = self.folder_of(trial)
+        with claimed(folder) if fabric.is_global_zero else nullcontext():
+            run = begin(folder, recipe, store, fabric, seed=trial.seed, teacher=teacher, init=init)
+            if not is_trained(run):
+                train(run, store, fabric)
+            return self._evaluate(run, store, fabric)
 
     def _evaluate(self, run: RunLog, store: Store, fabric: Fabric) -> dict[str, Any]:
         asked: dict[str, Any] = {"split": run.recipe.data.split, "clips": self.clips, "protocol": self.protocol}
