@@ -77,7 +77,10 @@ bench: $(VENV)/.run
 	if [ -z "$$videos" ]; then videos="$$out/videos"; step mfcd-prep sample "$$videos" --size 256x256 --frames 120; fi; \
 	may_miss mfcd-bench encode "$$videos" --jobs 1 --repeats $(REPEATS); \
 	may_miss mfcd-prep encode "$$videos" "$$out/encoded"; \
-	may_miss mfcd-bench extract "$$out/encoded" --repeats $(REPEATS)
+	may_miss mfcd-bench extract "$$out/encoded" --repeats $(REPEATS); \
+	step mfcd-prep extract "$$out/encoded" "$$out/store"; \
+	may_miss mfcd-bench load "$$out/store" --encoded "$$out/encoded" --repeats $(REPEATS); \
+	may_miss mfcd-bench train "$$out/store" --repeats $(REPEATS)
 
 clean:
 	rm -rf $(VENV) demo

@@ -73,6 +73,10 @@ def test_what_is_shown_of_a_key_has_its_range_or_its_choices() -> None:
         ({"model": {"depth": [1, 1, 0, 1]}}, r"model.depth is 0: expected 1 to 1e\+10"),
         ({"model": {"depth": [1, 1, 1.5, 1]}}, r"model.depth is 1.5: expected int"),
         ({"data": {"frame_size": 100, "crop_size": 112}}, r"data.crop_size 112: expected at most data.frame_size 100"),
+        (
+            {"optim": {"warmup_epochs": 5, "epochs": 4}},
+            r"optim.warmup_epochs 5: expected at most optim.epochs, which is 4",
+        ),
         ({"optim": {"momentum": 1.0}}, r"optim.momentum is 1.0: expected 0 to 0.9999"),
         ({"optim": {"optimizer": "SGD"}}, r"optim.optimizer is 'SGD': expected one of sgd, adamw"),
         (

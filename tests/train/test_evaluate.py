@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 KEYS = {
     "run", "store", "clip/top1", "clip/top5", "video/top1", "video/top5", "chance", "per_class", "num_videos",
     "num_videos_with_repeated_gops", "clips", "protocol", "seed", "split", "frames", "clip_format", "store_settings",
+    "store_checksum", "weights_checksum",
 }  # fmt: skip
 
 

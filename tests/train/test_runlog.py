@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import signal
 import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +20,7 @@ from mfcd_core.store import Store
 from mfcd_train.checkpoint import CHECKPOINT, Progress
 from mfcd_train.config import Recipe
 from mfcd_train.recipe_files import load_recipe
-from mfcd_train.runlog import METRICS, RECIPE, RUN, begin_run, open_run
+from mfcd_train.runlog import METRICS, RECIPE, RUN, begin_run, claimed, open_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -218,3 +222,34 @@ def test_a_resumed_run_forgets_what_it_measures_again(run: RunLog) -> None:
 def test_numbers_that_are_none_come_back(run: RunLog) -> None:
     run.append({"step": 11, "epoch": 3, "loss/ce": float("nan")})
     assert str(run.read_metrics()[-1]["loss/ce"]) == "nan"
+
+
+def test_a_folder_has_one_trainer_at_a_time(tmp_path: Path) -> None:
+    with claimed(tmp_path / "run"):
+        with pytest.raises(UsageError, match="another mfcd-train is at work in it"), claimed(tmp_path / "run"):
+            pytest.fail("two trainers in one folder")
+        with claimed(tmp_path / "other"):
+            pass
+    with claimed(tmp_path / "run"):
+        assert (tmp_path / "run").is_dir()
+
+
+def test_a_killed_trainer_keeps_nobody_out(tmp_path: Path) -> None:
+    script = (
+        "import os, sys, pathlib; from mfcd_train.runlog import claimed\n"
+        "with claimed(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", script, tmp_path], check=False).returncode == -signal.SIGKILL
+    with claimed(tmp_path):
+        pass
+
+
+def test_where_there_are_no_locks_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with claimed(tmp_path):
+        assert "cannot be locked (No locks available)" in capsys.readouterr().err

@@ -108,11 +108,11 @@ def keep_epoch(folder: Path, epoch: int, keep_last: int) -> None:
 
 
 def weights_checksum(weights: Mapping[str, Tensor]) -> str:
-    """xxh3_128 of names, shapes, types and bytes of tensors on the CPU, in their order."""
+    """xxh3_128 of names, shapes, types and bytes of tensors, in their order."""
     digest = xxh3_128()
     for name, weight in weights.items():
         digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
-        digest.update(weight.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(weight.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -82,6 +82,10 @@ class OptimRecipe:
     def __post_init__(self) -> None:
         if self.optimizer == "sgd" and self.nesterov and not self.momentum:
             raise UsageError("optim.momentum 0 with optim.nesterov: expected momentum above 0, or nesterov = false")
+        if self.warmup_epochs > self.epochs:
+            raise UsageError(
+                f"optim.warmup_epochs {self.warmup_epochs:g}: expected at most optim.epochs, which is {self.epochs}"
+            )
 
     def rate_at(self, epoch: float, num_plateaus: int = 0) -> float:
         """Learning rate of the classifier at a fractional epoch, after warm-up and so many plateaus."""

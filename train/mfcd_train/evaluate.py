@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mfcd_core.atomic import replacing
 from mfcd_core.console import main_of, print_json, say
 from mfcd_core.errors import UsageError
 from mfcd_core.store import Store
+from mfcd_train.ablate_cli import ablate
 from mfcd_train.build import build_fabric, load_model
 from mfcd_train.checkpoint import BEST, CHECKPOINT
 from mfcd_train.cost_cli import cost
 from mfcd_train.dataset import PROTOCOLS, split_rows
+from mfcd_train.evaluation import write_evaluation
 from mfcd_train.evaluator import evaluate
+from mfcd_train.features_cli import features
 from mfcd_train.report import write_report
-from mfcd_train.runlog import EVALUATION, open_run
+from mfcd_train.runlog import open_run
 from mfcd_train.stage import stage_options, staged
 
 PATH = click.Path(path_type=Path)
@@ -90,8 +91,7 @@ def accuracy(  # noqa: PLR0913 - one argument an option
 
 
 def _tell_result(run: Path, result: dict[str, Any], *, as_json: bool) -> None:
-    with replacing(run / EVALUATION) as part:
-        part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_evaluation(run, result)
     if as_json:
         print_json(result)
     _say_result(result)
@@ -118,5 +118,7 @@ def report(store: Path, runs: tuple[Path, ...], *, out: Path) -> int:
     return 0
 
 
+cli.add_command(ablate)
 cli.add_command(cost)
+cli.add_command(features)
 main = main_of(cli)

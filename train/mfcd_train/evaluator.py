@@ -11,6 +11,7 @@ from torch import distributed
 from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.console import progress
 from mfcd_train.assemble import build_assembler
+from mfcd_train.checkpoint import weights_checksum
 from mfcd_train.dataset import evaluation_draws, split_rows
 from mfcd_train.loader import iter_batches
 from mfcd_train.metrics import topk_accuracy, video_scores
@@ -100,4 +101,6 @@ def evaluate(  # noqa: PLR0913 - a protocol has this many numbers
         "frames": store.settings.gop_size,
         "clip_format": recipe.data.clip_format,
         "store_settings": store.settings.to_dict(),
+        "store_checksum": store.checksum,
+        "weights_checksum": weights_checksum(model.state_dict()),
     }

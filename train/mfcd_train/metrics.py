@@ -27,3 +27,9 @@ def mean_cross_entropy(scores: NDArray[np.float32], labels: NDArray[np.int32]) -
     """Mean of -log of the score of each row's label (n,), for scores (n, classes) that add up to 1."""
     own = scores[np.arange(len(labels)), labels].astype(np.float64)
     return float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean())
+
+
+def points(share: float) -> str:
+    """A difference of shares in points, with its sign: `+1.2`."""
+    rounded = round(share * 100, 1)
+    return f"{rounded:+.1f}".replace("-", "\N{MINUS SIGN}") if rounded else "0.0"

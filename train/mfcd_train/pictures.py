@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -135,8 +135,13 @@ def curves_uri(curves: Sequence[Curve], *, smoothed: bool, share: bool, chance: 
         for curve in curves:
             _draw(axes, curve, smoothed=smoothed)
         _dress(axes, share=share, chance=chance)
-        file = BytesIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        return svg_uri(figure)
+
+
+def svg_uri(figure: Figure) -> str:
+    """A figure as an SVG without background."""
+    file = BytesIO()
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _data_uri("image/svg+xml", file)
 
 
@@ -164,13 +169,18 @@ def _dress(axes: Axes, *, share: bool, chance: float | None) -> None:
     if chance is not None:
         axes.axhline(chance, color=AXES_COLOUR, linestyle="dotted", linewidth=1.2)
         axes.annotate("chance", (1, chance), (0, 2), ("axes fraction", "data"), "offset points", None, ha="right")
+    dress_axes(axes, "y")
+    for text in axes.texts:
+        text.set_color(AXES_COLOUR)
+
+
+def dress_axes(axes: Axes, grid: Literal["x", "y"]) -> None:
+    """Colours that are legible on white and on black, and a grid along one axis."""
     axes.tick_params(colors=AXES_COLOUR)
-    axes.grid(axis="y", color=AXES_COLOUR, alpha=0.25, linewidth=0.6)
+    axes.grid(axis=grid, color=AXES_COLOUR, alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
     for spine in axes.spines.values():
         spine.set_color(AXES_COLOUR)
-    for text in axes.texts:
-        text.set_color(AXES_COLOUR)
 
 
 def smoothing_width(values: NDArray[np.float64]) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mfcd_core.errors import MfcdError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
 PREEMPTED_STATUS = 75
@@ -37,11 +37,28 @@ def sigterm_as_wish() -> Iterator[Stop]:
     def ask(_signal: int, _frame: FrameType | None) -> None:
         stop.asked = True
 
+    with _at_sigterm(ask):
+        yield stop
+
+
+@contextmanager
+def sigterm_as_error() -> Iterator[None]:
+    """While it lasts, SIGTERM raises PreemptedError: for work that loses nothing by that; in the main thread alone."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise PreemptedError("stopped by SIGTERM with everything saved")
+
+    with _at_sigterm(stop):
+        yield
+
+
+@contextmanager
+def _at_sigterm(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield
         return
-    before = signal.signal(signal.SIGTERM, ask)
+    before = signal.signal(signal.SIGTERM, handler)
     try:
-        yield stop
+        yield
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib import resources
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tomli_w
-from jinja2 import Environment, StrictUndefined
 
-from mfcd_core.atomic import replacing
 from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.errors import UsageError
 from mfcd_core.pictures import colour_wheel
 from mfcd_train.dataset import split_rows
-from mfcd_train.pictures import Curve, build_strip, curves_uri, explained_levels, png_uri
+from mfcd_train.page import write_page
+from mfcd_train.pictures import Curve, build_strip, curves_uri, explained_levels
 from mfcd_train.runlog import EVALUATION, VALIDATION_CE, VALIDATION_TOP1, VALIDATION_TOP5
 
 if TYPE_CHECKING:
@@ -36,6 +32,7 @@ LINE_STYLES = ("solid", "dashed", "dotted")
 EVALUATION_KEYS = {
     *("clip/top1", "clip/top5", "video/top1", "video/top5", "chance", "per_class", "num_videos", "clips", "protocol"),
     *("num_videos_with_repeated_gops", "seed", "split", "frames", "clip_format", "store_settings"),
+    *("store_checksum", "weights_checksum"),
 }
 PANELS = (
     ("loss/total", "Total loss (Eq. 8)"),
@@ -110,31 +107,26 @@ def write_report(store: Store, runs: Sequence[RunLog], out: Path, *, with_accura
     split = evaluated[0].evaluation["split"] if with_accuracy else runs[0].recipe.data.split
     rows = split_rows(store, split)["test"]
     video_id, gop_index, gop = choose_gop(store, rows)
-    page = (
-        _environment()
-        .from_string(_template())
-        .render(
-            store=store,
-            store_name=store.path.resolve().name,
-            runs=evaluated,
-            names=_enumerated([run.name for run in evaluated]),
-            with_accuracy=with_accuracy,
-            differences=_differences(evaluated) if with_accuracy else [],
-            comparable=not with_accuracy or len({run.protocol for run in evaluated}) == 1,
-            videos_by_class=_videos_by_class(store, rows),
-            panels=_panels(evaluated, 1 / len(store.classes)),
-            video_id=video_id,
-            gop_index=gop_index,
-            num_candidates=len(_candidates(rows)),
-            strip=build_strip(gop, residual_offset=_residual_offset(evaluated)),
-            residual_offset=_residual_offset(evaluated),
-            wheel=colour_wheel(),
-            settings=dict(_flat(store.settings.to_dict())),
-            mfcd_version=version("mfcd"),
-        )
+    write_page(
+        out,
+        TEMPLATE,
+        store=store,
+        store_name=store.path.resolve().name,
+        runs=evaluated,
+        names=_enumerated([run.name for run in evaluated]),
+        with_accuracy=with_accuracy,
+        differences=_differences(evaluated) if with_accuracy else [],
+        comparable=not with_accuracy or len({run.protocol for run in evaluated}) == 1,
+        videos_by_class=_videos_by_class(store, rows),
+        panels=_panels(evaluated, 1 / len(store.classes)),
+        video_id=video_id,
+        gop_index=gop_index,
+        num_candidates=len(_candidates(rows)),
+        strip=build_strip(gop, residual_offset=_residual_offset(evaluated)),
+        residual_offset=_residual_offset(evaluated),
+        wheel=colour_wheel(),
+        settings=dict(_flat(store.settings.to_dict())),
     )
-    with replacing(out) as part:
-        part.write_bytes(page.encode("utf-8", "replace"))
 
 
 def choose_gop(store: Store, rows: NDArray[np.int64]) -> tuple[str, int, Gop]:
@@ -233,25 +225,5 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return flat
 
 
-def _environment() -> Environment:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "percent": lambda share: f"{share:.1%}",
-        "points": _points,
-        "png": png_uri,
-        "toml": lambda recipe: tomli_w.dumps(recipe.to_dict()),
-    }
-    return environment
-
-
-def _points(share: float) -> str:
-    points = round(share * 100, 1)
-    return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}") if points else "0.0"
-
-
 def _enumerated(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _template() -> str:
-    return (resources.files("mfcd_train") / TEMPLATE).read_text(encoding="utf-8")

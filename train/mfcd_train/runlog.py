@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import platform
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from mfcd_core.atomic import remove_left_over, replacing
-from mfcd_core.console import say
+from mfcd_core.console import say, warn
 from mfcd_core.errors import OutputError, UsageError
 from mfcd_core.store.settings import StoreSettings
 from mfcd_train.checkpoint import CHECKPOINT, writing_to
@@ -19,14 +21,14 @@ from mfcd_train.recipe_files import load_recipe
 from mfcd_train.schedule import Validation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from mfcd_core.store import Store
     from mfcd_train.checkpoint import Progress
     from mfcd_train.config import Recipe
 
-RECIPE, RUN, METRICS = "recipe.toml", "run.json", "metrics.jsonl"
+RECIPE, RUN, METRICS, LOCK = "recipe.toml", "run.json", "metrics.jsonl", ".lock"
 EVALUATION, REPORT = "evaluation.json", "report.html"
 VALIDATION_TOP1, VALIDATION_TOP5, VALIDATION_CE = (
     f"validation/{name}" for name in ("clip/top1", "clip/top5", "loss/ce")
@@ -105,8 +107,36 @@ def begin_run(folder: Path, recipe: Recipe, store: Store, seed: int, origin: Map
         "store_settings": store.settings.to_dict(),
         "classes": list(store.classes),
     }
-    try:
+    with _opening(folder):
         return _begin_or_find(folder, recipe, facts)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Make `folder` and keep other trainers out; the system lets them in again when this process ends, however it does.
+
+    A file system without locks keeps nobody out. Raises UsageError where another process trains in the folder, and
+    OutputError where it cannot be written.
+    """
+    with _opening(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("a", encoding="utf-8")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"{folder}: another mfcd-train is at work in it; expected one at a time: wait, or choose another --out"
+            ) from None
+        except OSError as error:
+            warn(f"{folder} cannot be locked ({error.strerror}): see that no other mfcd-train is given the same --out")
+        yield
+
+
+@contextmanager
+def _opening(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise OutputError(
             f"{folder} cannot be written ({error.strerror}): expected a folder with some room; choose another --out, "

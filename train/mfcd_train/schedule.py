@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mfcd_train.config import OptimRecipe
+
 
 def _step(epoch: float, _epochs: int, milestones: Sequence[int], gamma: float) -> float:
     return gamma ** sum(epoch >= milestone for milestone in milestones)
@@ -53,6 +55,12 @@ class Validation:
 def best_epoch(validations: Sequence[Validation]) -> int:
     """Epochs after which validation was best; of equals the first; 0 before any."""
     return max(validations).epoch if validations else 0
+
+
+def is_over(optim: OptimRecipe, num_epochs: int, validations: Sequence[Validation]) -> bool:
+    """Whether training has ended after so many epochs: they were all, or `early_stop` says so."""
+    is_stale = bool(validations) and 0 < optim.early_stop <= validations[-1].epoch - best_epoch(validations)
+    return is_stale or num_epochs >= optim.epochs
 
 
 def num_plateaus(validations: Sequence[Validation], patience: int) -> int:

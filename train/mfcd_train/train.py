@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,8 @@ from mfcd_train.preemption import PREEMPTED_STATUS, PreemptedError, sigterm_as_w
 from mfcd_train.pretrained import load_pretrained, read_pretrained
 from mfcd_train.recipe_files import load_recipe, shipped_recipes
 from mfcd_train.report import write_report
-from mfcd_train.runlog import REPORT, begin_run, open_run
+from mfcd_train.runlog import REPORT, begin_run, claimed, open_run
+from mfcd_train.schedule import is_over
 from mfcd_train.sharing import check_shares
 from mfcd_train.stage import stage_options, staged
 from mfcd_train.trainer import TEACHER_FORMAT, Trainer
@@ -107,22 +109,15 @@ def cli(  # noqa: PLR0913 - one parameter an option
     A teacher sees the RGB rebuilt from the store; a student sees the compressed clip and mimics its teacher.
     """
     opened, resolved = Store(store), load_recipe(recipe, overrides)
-    optim, rows = resolved.optim, split_rows(opened, resolved.data.split)  # raises where there is nothing to train on
+    rows = split_rows(opened, resolved.data.split)  # raises where there is nothing to train on
     _check_teacher(resolved, teacher)
     if wandb:
         find_wandb()
-    origin = {"teacher": _resolved(teacher), "init": init if init == "none" else _resolved(init or teacher)}
-    if teacher is not None:
-        origin["teacher_checksum"] = weights_checksum(_open_teacher(teacher, opened)["model"])
     fabric = build_fabric(resolved, device, deterministic=deterministic)
-    check_training(resolved, opened.settings.gop_size, fabric.device)
-    check_shares(len(rows["train"]), resolved.data.batch_size, optim.accumulate, fabric.world_size)
-    if fabric.is_global_zero:
-        begin_run(out, resolved, opened, seed, origin)
-    fabric.barrier()  # the others find what the first has written
-    run = open_run(out)
-    with staged(opened, *rows.values(), tells=fabric.local_rank == 0, **staging) as nearer:
-        status, last = _train_to_the_end(run, nearer, fabric, wandb=wandb)
+    with claimed(out) if fabric.is_global_zero else nullcontext():
+        run = begin(out, resolved, opened, fabric, seed=seed, teacher=teacher, init=init)
+        with staged(opened, *rows.values(), tells=fabric.local_rank == 0, **staging) as nearer:
+            status, last = _train_to_the_end(run, nearer, fabric, wandb=wandb)
     if fabric.is_global_zero and as_json:
         print_json({"run": str(out), **last})
     return status
@@ -161,6 +156,34 @@ def _check_teacher(recipe: Recipe, teacher: Path | None) -> None:
         raise UsageError(
             "--teacher given, but distill.hint_weight and distill.soft_weight are 0: expected a student recipe"
         )
+
+
+def begin(
+    out: Path, recipe: Recipe, store: Store, fabric: Fabric, *, seed: int, teacher: Path | None, init: str | None
+) -> RunLog:
+    """Open the run folder `out` for this training, or find it so, in each of the processes that train together.
+
+    init: weights to start from; "none": random ones by seed; None: those of the teacher, if there is one.
+    Raises UsageError where the device, the store or what `out` holds does not fit, and OutputError.
+    """
+    origin = {"teacher": _resolved(teacher), "init": init if init == "none" else _resolved(init or teacher)}
+    if teacher is not None:
+        origin["teacher_checksum"] = weights_checksum(_open_teacher(teacher, store)["model"])
+    num_videos = len(split_rows(store, recipe.data.split)["train"])
+    check_training(recipe, store.settings.gop_size, fabric.device)
+    check_shares(num_videos, recipe.data.batch_size, recipe.optim.accumulate, fabric.world_size)
+    if fabric.is_global_zero:
+        begin_run(out, recipe, store, seed, origin)
+    fabric.barrier()  # the others find what the first has written
+    return open_run(out)
+
+
+def is_trained(run: RunLog) -> bool:
+    """Whether `run` has come to its end."""
+    if not (run.folder / CHECKPOINT).exists():
+        return False
+    done = Progress(**load_checkpoint(run.folder)["progress"]).epoch
+    return is_over(run.recipe.optim, done, [found for found in run.read_validations() if found.epoch <= done])
 
 
 def train(run: RunLog, store: Store, fabric: Fabric, *, wandb: bool = False) -> Progress:

@@ -31,7 +31,7 @@ from mfcd_train.metrics import mean_cross_entropy, topk_accuracy
 from mfcd_train.pace import Pace, progress_note, timed
 from mfcd_train.preemption import PreemptedError, Stop
 from mfcd_train.runlog import VALIDATION_CE, VALIDATION_TOP1, VALIDATION_TOP5, as_validation
-from mfcd_train.schedule import best_epoch, num_plateaus
+from mfcd_train.schedule import best_epoch, is_over, num_plateaus
 from mfcd_train.sharing import any_process, count_steps, means, name_gops, part_rows, total
 
 if TYPE_CHECKING:
@@ -133,9 +133,7 @@ class Trainer:
             self._keep(progress)
 
     def _is_done(self, progress: Progress) -> bool:
-        optim, done = self.recipe.optim, self.validations
-        is_stale = bool(done) and 0 < optim.early_stop <= done[-1].epoch - best_epoch(done)
-        return is_stale or progress.epoch >= optim.epochs
+        return is_over(self.recipe.optim, progress.epoch, self.validations)
 
     def _train_epoch(self, draws: Draws, progress: Progress, advance: Advance) -> tuple[Progress, dict[str, float]]:
         """Where it ended, and how many GOPs were skipped by all processes since it began or was resumed, if any."""
