@@ -46,7 +46,8 @@ def time_steps(paths: Sequence[Path], settings: StoreSettings, folder: Path) -> 
     watch = StopWatch()
     with watch.timed("decode"):
         decode_alone(paths)
-    writer, tracer = ShardWriter(settings, folder), GopTracer(settings)
+    writer = ShardWriter(settings, folder)
+    tracer = GopTracer(settings, writer.packer)
     for row, path in enumerate(paths):
         num_gops = _time_video(watch, path, settings, tracer, writer)
         writer.end_video(f"{row:08}", num_gops * settings.gop_size, row)
@@ -100,7 +101,7 @@ def _time_video(watch: StopWatch, path: Path, settings: StoreSettings, tracer: G
             tracer.subtract(position, frame)
         if position == settings.gop_size - 1:
             with watch.timed("compress"):
-                writer.add_gop(tracer.arrays)
+                writer.end_gop()
 
 
 def _read_chunks(shard: Path) -> Iterator[bytes]:
