@@ -95,25 +95,20 @@ def _gather_row(
 def residual_plane(
     current: tuple[NDArray[np.uint8], ...], warped: NDArray[np.uint8], step: int, residual: NDArray[Any]
 ) -> None:
-    """Write R_t(p) = U_t(p) - U_0(p - D_t(p)), divided by `step`, nearest, ties toward zero, into `residual`.
+    """Write R_t(p) = U_t(p) - U_0(p - D_t(p)), divided by `step` (1, 2 or 4), nearest, ties toward zero.
 
     `current`: one (h, >= w * num_channels) uint8 a sheet of the plane, rows possibly padded, channels interleaved.
-    `warped`: see `warp_plane`. `residual`, int8 or int16: of the same shape.
+    `warped`: see `warp_plane`. `residual`, int8 or int16, of the same shape, takes them.
     """
     for sheet in range(residual.shape[0]):
         for y in range(residual.shape[1]):
-            quantize_row(current[sheet][y], warped[sheet, y], step, residual[sheet, y])
-
-
-@inlined
-def quantize_row(current: NDArray[np.uint8], warped: NDArray[np.uint8], step: int, residual: NDArray[Any]) -> None:
-    """One row: the difference d divided by `step` (1, 2 or 4), nearest, ties toward zero."""
-    if step == 1:  # apart, because loops are vectorised well where shifts are known when they are compiled
-        _quantize_row(current, warped, 0, 0, 0, residual)
-    elif step == 2:
-        _quantize_row(current, warped, 0, 1, 1, residual)
-    else:
-        _quantize_row(current, warped, 1, 1, 2, residual)
+            now, then, out = current[sheet][y], warped[sheet, y], residual[sheet, y]
+            if step == 1:  # apart, because loops are vectorised well where shifts are known when they are compiled
+                _quantize_row(now, then, 0, 0, 0, out)
+            elif step == 2:
+                _quantize_row(now, then, 0, 1, 1, out)
+            else:
+                _quantize_row(now, then, 1, 1, 2, out)
 
 
 @inlined
@@ -125,7 +120,7 @@ def _quantize_row(
     shift: int,
     residual: NDArray[Any],
 ) -> None:
-    """floor((d + bias + below_zero * [d < 0]) / 2^shift) in 16 bits, where bias = step / 2 - 1."""
+    """A row: floor((d + bias + below_zero * [d < 0]) / 2^shift) of differences d, in 16 bits; bias = step / 2 - 1."""
     for i in range(np.uint64(warped.size)):
         difference = np.int16(np.int16(current[i]) - np.int16(warped[i]))
         extra = np.int16(np.int16(difference < np.int16(0)) & np.int16(below_zero))

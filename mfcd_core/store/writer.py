@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mfcd_core.store.settings import StoreSettings
 
-SPOOL_BYTES = 64 << 20
+SPOOL_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class VideoRow:
 
 
 class ShardWriter:
-    """Collects the GOPs of one shard: compressed, in memory up to 64 MB, beyond that in an unnamed file.
+    """Collects the GOPs of one shard: compressed, in memory up to 32 MB, beyond that in an unnamed file.
 
     packer: packs the GOP that comes next.
 
