@@ -59,9 +59,10 @@ def _fill_blocks(vectors: NDArray[Any], whole_pixels: bool, blocks: NDArray[np.i
         scale = vector.motion_scale
         if vector.source > 0 or scale not in (1, 2, 4):
             return i
-        block[0], block[1] = vector.dst_y - vector.h // 2, vector.dst_x - vector.w // 2
+        block[0], block[1] = vector.dst_y - (vector.h >> 1), vector.dst_x - (vector.w >> 1)
         block[2], block[3] = vector.h, vector.w
-        dy, dx = -vector.motion_y * (QUARTER // scale), -vector.motion_x * (QUARTER // scale)
+        to_quarters = QUARTER >> (scale >> 1)  # QUARTER / scale; divisions would take most of the time
+        dy, dx = -vector.motion_y * to_quarters, -vector.motion_x * to_quarters
         block[4], block[5] = (_to_whole(dy), _to_whole(dx)) if whole_pixels else (dy, dx)
     return len(vectors)
 

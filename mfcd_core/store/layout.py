@@ -93,10 +93,10 @@ def write_shard_file(
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["settings"] = np.bytes_(json.dumps(settings.to_dict(), sort_keys=True))
         arrays = [_create_array(file, array, settings.compression, len(gops)) for array in settings.stored_arrays()]
-        stream = iter(chunks)
+        stream, targets = iter(chunks), [(array.id, [0] * (array.ndim - 1)) for array in arrays]
         for row in range(len(gops)):
-            for array in arrays:
-                array.id.write_direct_chunk((row, *[0] * (array.ndim - 1)), next(stream))
+            for identifier, rest in targets:
+                identifier.write_direct_chunk((row, *rest), next(stream))
         places = _chunk_places(arrays, len(gops))
         gops["offset"] = places[:, 0, 0]
         require_adjacent(path, places)

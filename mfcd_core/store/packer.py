@@ -7,49 +7,99 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfcd_core.kernels import jit
+from mfcd_core.kernels import inlined, jit
+from mfcd_core.store.digits import swap_digits
 from mfcd_core.store.packing import QUAD
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from numpy.typing import NDArray
 
     from mfcd_core.store.packing import StoredArray
 
 
+class GopPacker:
+    """Packs one GOP after the other, frame by frame while a frame's values are in the cache, in memory that it keeps.
+
+    frames: by data set, memory for the plain values of each frame; an I-frame has one.
+    chunks: by data set, the chunk of the GOP so far.
+    """
+
+    def __init__(self, arrays: Iterable[StoredArray]) -> None:
+        self._packers = {array.name: Packer(array) for array in arrays}
+        self.frames = {name: packer.frames for name, packer in self._packers.items()}
+        self.chunks = {name: packer.chunk for name, packer in self._packers.items()}
+
+    def __call__(self, gop: Mapping[str, NDArray[Any]]) -> None:
+        """Pack a whole GOP: arrays of plain values by data set, of their shape and either dtype."""
+        for name, packer in self._packers.items():
+            packer(gop[name])
+
+    def end_frame(self, name: str, index: int) -> None:
+        """Pack `frames[name][index]`; frames come in their order."""
+        self._packers[name].end_frame(index)
+
+
 class Packer:
-    """Packs one GOP of a data set after the other, in memory that it keeps."""
+    """Packs one GOP of a data set after the other.
+
+    frames: memory for the plain values of each frame, of `read_dtype`, or of all where there is no axis of frames;
+    frames share it, so each is filled, and then packed, before the next one. chunk: of the GOP so far.
+    """
 
     def __init__(self, array: StoredArray) -> None:
-        self._array = array
-        self._before, self._num_rows = prod(array.shape[: array.row_axis]), array.shape[array.row_axis]
-        within = [axis for axis in array.difference if axis != "frame"] if array.digits else []
-        self._within = [(array.axes.index(axis), np.empty(array.shape, array.read_dtype)) for axis in within]
-        self._a_frame = prod(array.shape[1 : array.row_axis]) if "frame" in array.difference else 0
-        self._folded = np.empty((QUAD, prod(array.shape[array.row_axis + 1 :])), f"u{array.read_dtype.itemsize}")
-        self._signed = np.empty(self._folded.size, f"i{array.read_dtype.itemsize}")
-        self._chunk = np.empty(array.chunk_shape, array.chunk_dtype)
+        self._array, self.chunk = array, array.empty_chunk()
+        has_frames = array.axes[0] == "frame"
+        num_frames, shape = (array.shape[0], array.shape[1:]) if has_frames else (1, array.shape)
+        self._by_frame = "frame" in array.difference
+        memory = np.empty((1 + self._by_frame, *shape), array.read_dtype)
+        if array.is_plain:
+            memory = self.chunk.reshape(num_frames, *shape)
+        self.frames = [memory[index % len(memory)] for index in range(num_frames)]
+        row, size = array.row_axis - has_frames, array.read_dtype.itemsize
+        num_sheets, num_rows, row_size = self._sheets = (prod(shape[:row]), shape[row], prod(shape[row + 1 :]))
+        self._within = [array.axes.index(axis) - has_frames for axis in array.difference if axis != "frame"]
+        self._signed = np.dtype(f"i{size}")
+        self._before = self._zeros = np.zeros(self._sheets, self._signed)
+        self._folded = np.zeros((size, QUAD, num_sheets, -(-num_rows // QUAD), row_size), np.uint8)
 
     def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
         """The chunk of one GOP from its plain values, C-contiguous; it lasts until the next call."""
-        array, chunk, planes = self._array, self._chunk, (self._before, self._num_rows, -1)
-        values = np.ascontiguousarray(values)
-        if array.digits:
-            values = self._subtract_within(values).view(self._signed.dtype)
-            digits = chunk.reshape(len(chunk), self._before, -1, self._folded.shape[1])
-            _split_digits(values.reshape(planes), self._a_frame, self._signed, self._folded, digits)
-        elif array.rows_first:
-            _stack_differences(values.reshape(planes), chunk.reshape(self._num_rows, self._before, -1))
-        else:
-            np.copyto(chunk, values, casting="unsafe")  # modulo
-        return chunk
+        array = self._array
+        if values.shape != array.shape or values.dtype not in (array.dtype, array.read_dtype):
+            raise ValueError(f"{array.name} is {values.dtype} {values.shape}: expected {array.dtype} {array.shape}")
+        for index, frame in enumerate(self.frames):
+            np.copyto(frame, values.reshape(-1, *frame.shape)[index], casting="unsafe")  # modulo
+            self.end_frame(index)
+        return self.chunk
 
-    def _subtract_within(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Differences along the axes of one frame."""
-        for axis, out in self._within:
-            lines = (prod(values.shape[:axis]), prod(values.shape[axis:]))
-            _subtract_before(values.reshape(lines), prod(values.shape[axis + 1 :]), out.reshape(lines))
-            values = out
-        return values
+    def end_frame(self, index: int) -> None:
+        """Pack `frames[index]`; frames come in their order."""
+        if self._array.digits:
+            self._split(index)
+        elif self._array.rows_first:
+            num_sheets, num_rows, row_size = self._sheets
+            chunk = self.chunk.reshape(num_rows, len(self.frames), num_sheets, row_size)
+            _stack_differences(self.frames[index].reshape(self._sheets), index, chunk)
+
+    def _split(self, index: int) -> None:
+        values = self.frames[index]
+        for axis in self._within:
+            values = _differences(values, axis)
+        values = values.view(self._signed).reshape(self._sheets)
+        _fold(values, self._before if self._by_frame and index else self._zeros, self._folded)
+        digits = self.chunk.reshape(len(self.chunk), len(self.frames), self._sheets[0], -1)
+        _split_digits(self._folded.reshape(-1, QUAD, *digits.shape[2:]), index, digits)
+        self._before = values
+
+
+def _differences(values: NDArray[Any], axis: int) -> NDArray[Any]:
+    """Each value minus the one before it along `axis`; the first ones stay."""
+    lines = values.reshape(prod(values.shape[:axis]), -1)
+    out = np.empty_like(lines)
+    _subtract_before(lines, prod(values.shape[axis + 1 :]), out)
+    return out.reshape(values.shape)
 
 
 @jit
@@ -57,53 +107,50 @@ def _subtract_before(lines: NDArray[Any], lag: int, out: NDArray[Any]) -> None:
     """Each value of a line minus the one `lag` places before it; the first `lag` stay."""
     behind = np.uint64(lag)  # unsigned: no test for negative indices
     for n in range(lines.shape[0]):
-        line, differences = lines[n], out[n]
         for x in range(behind):
-            differences[x] = line[x]
-        for x in range(behind, np.uint64(line.size)):
-            differences[x] = line[x] - line[x - behind]
+            out[n, x] = lines[n, x]
+        for x in range(behind, np.uint64(lines.shape[1])):
+            out[n, x] = lines[n, x] - lines[n, x - behind]
 
 
 @jit
-def _stack_differences(values: NDArray[Any], chunk: NDArray[Any]) -> None:
-    """Rows of (n, rows, m), each minus the one above it, as (rows, n, m), which may have a narrower type."""
+def _stack_differences(values: NDArray[Any], index: int, chunk: NDArray[Any]) -> None:
+    """Rows of (n, rows, m), each minus the one above it, to [:, index] of `chunk`, (rows, frames, n, m)."""
     for n in range(values.shape[0]):
-        for x in range(np.uint64(values.shape[2])):
-            chunk[0, n, x] = values[n, 0, x]
+        for x in range(np.uint64(values.shape[2])):  # unsigned: no test for negative indices
+            chunk[0, index, n, x] = values[n, 0, x]
     for y in range(1, values.shape[1]):
         for n in range(values.shape[0]):
-            row, above, out = values[n, y], values[n, y - 1], chunk[y, n]
-            for x in range(np.uint64(row.size)):
-                out[x] = row[x] - above[x]
+            for x in range(np.uint64(values.shape[2])):
+                chunk[y, index, n, x] = values[n, y, x] - values[n, y - 1, x]
 
 
 @jit
-def _split_digits(
-    values: NDArray[Any], a_frame: int, signed: NDArray[Any], folded: NDArray[Any], digits: NDArray[np.uint8]
-) -> None:
-    """Fold 0, -1, 1, -2 .. of (n, rows, m) to 0, 1, 2, 3 .. and write digit k of rows 4g .. to digits[k, :, g].
+def _fold(values: NDArray[Any], before: NDArray[Any], folded: NDArray[np.uint8]) -> None:
+    """Fold 0, -1, 1, -2 .. to 0, 1, 2, 3 ..: differences of signed (n, rows, m) to those `before`.
 
-    What is folded are differences to the plane `a_frame` before, or where that is 0 the values. `signed` and `folded`
-    are memory for four rows, flat, and unsigned. Few arrays in one loop, and shifts by what is known when it is
-    compiled: only then are loops vectorised.
+    Byte b of row 4g + i goes to [b, i, :, g] of `folded`, (bytes, 4, n, quads, m).
     """
-    three, two, four, six = np.uint8(3), np.uint8(2), np.uint8(4), np.uint8(6)
-    four_rows = folded.reshape(-1)
     for n in range(values.shape[0]):
-        for g in range(digits.shape[2]):
-            rows = values[n, QUAD * g : QUAD * g + QUAD].reshape(-1)
-            if 0 < a_frame <= n:
-                before = values[n - a_frame, QUAD * g : QUAD * g + QUAD].reshape(-1)
-                for x in range(np.uint64(rows.size)):
-                    signed[x] = rows[x] - before[x]
-                rows = signed[: rows.size]
-            for x in range(np.uint64(rows.size)):
-                four_rows[x] = (rows[x] << 1) ^ -(rows[x] < 0)
-            four_rows[rows.size :] = 0
-            for k in range(digits.shape[0]):
-                out = digits[k, n, g]
-                for x in range(np.uint64(out.size)):
-                    pair = (folded[0, x] & three) | ((folded[1, x] & three) << two)
-                    out[x] = np.uint8(pair | ((folded[2, x] & three) << four) | ((folded[3, x] & three) << six))
-                for x in range(np.uint64(four_rows.size)):
-                    four_rows[x] >>= two
+        for y in range(values.shape[1]):
+            i, g = y % QUAD, y // QUAD
+            _fold_row(values[n, y], before[n, y], 0, folded[0, i, n, g])
+            if folded.shape[0] == 2:
+                _fold_row(values[n, y], before[n, y], 8, folded[1, i, n, g])
+
+
+@inlined
+def _fold_row(values: NDArray[Any], before: NDArray[Any], shift: int, out: NDArray[np.uint8]) -> None:
+    signed = values.dtype.type  # every step in it, so that they fill the vectors
+    for x in range(np.uint64(out.size)):  # unsigned: no test for negative indices
+        difference = signed(values[x] - before[x])
+        z = signed(difference + difference) ^ signed(-signed(difference < signed(0)))
+        out[x] = z >> signed(shift)
+
+
+@jit
+def _split_digits(folded: NDArray[np.uint8], index: int, digits: NDArray[np.uint8]) -> None:
+    """Digit k of byte b of (bytes, 4, n, m) to [4b + k, index] of `digits`, (4 * bytes, frames, n, m)."""
+    for byte in range(folded.shape[0]):
+        for n in range(folded.shape[2]):
+            swap_digits(folded[byte, :, n], digits[QUAD * byte : QUAD * byte + QUAD, index, n])

@@ -11,7 +11,7 @@ import xxhash
 
 from mfcd_core.store.compression import build_compressor
 from mfcd_core.store.layout import gop_dtype, video_dtype, write_shard_file
-from mfcd_core.store.packer import Packer
+from mfcd_core.store.packer import GopPacker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mfcd_core.store.packing import StoredArray
     from mfcd_core.store.settings import StoreSettings
 
 SPOOL_BYTES = 32 << 20
@@ -38,13 +37,15 @@ class VideoRow:
 class ShardWriter:
     """Collects the GOPs of one shard: compressed, in memory up to 32 MB, beyond that in an unnamed file.
 
+    packer: packs the GOP that comes next.
+
     A video that fails midway is taken back with `drop_video`, as if it had never begun.
     """
 
     def __init__(self, settings: StoreSettings, spool_folder: Path) -> None:
         self._settings = settings
         self._arrays = settings.stored_arrays()
-        self._packers = {array.name: Packer(array) for array in self._arrays}
+        self.packer = GopPacker(self._arrays)
         self._compressors = {
             array.name: build_compressor(array.name, settings.compression, settings.level) for array in self._arrays
         }
@@ -54,21 +55,21 @@ class ShardWriter:
         self._video_start = (0, 0)
 
     def add_gop(self, gop: Mapping[str, NDArray[Any]]) -> None:
-        """Compress one GOP: arrays by the names of `StoreSettings.stored_arrays`, of their shape and either dtype.
+        """Take a whole GOP: arrays by the names of `StoreSettings.stored_arrays`, of their shape and either dtype.
 
         Every p - D_t(p) must lie in the picture, as tracing has it: only then does a byte of motion say everything.
         """
-        chunks = [self._compress(gop[array.name], array) for array in self._arrays]
+        self.packer(gop)
+        self.end_gop()
+
+    def end_gop(self) -> None:
+        """Compress the GOP that `packer` has."""
+        chunks = [self._compressors[name](chunk) for name, chunk in self.packer.chunks.items()]
         for chunk in chunks:
             self._spool.write(chunk)
         position = len(self._gops) - self._video_start[0]
         sizes, checksums = [len(c) for c in chunks], [xxhash.xxh3_64_intdigest(c) for c in chunks]
         self._gops.append((len(self._videos), position, 0, sizes, checksums))
-
-    def _compress(self, values: NDArray[Any], array: StoredArray) -> bytes | memoryview:
-        if values.shape != array.shape or values.dtype not in (array.dtype, array.read_dtype):
-            raise ValueError(f"{array.name} is {values.dtype} {values.shape}: expected {array.dtype} {array.shape}")
-        return self._compressors[array.name](self._packers[array.name](values))
 
     def end_video(self, video_id: str, num_frames: int, checksum: int) -> None:
         """Close the video whose GOPs were added since the last one."""

@@ -17,7 +17,7 @@ import numpy as np
 import zstandard
 
 from mfcd_core.machine import cpu_model, installed_version, memory_bytes, num_cores
-from mfcd_core.trace import identity_sources, trace_frame
+from mfcd_core.trace import identity_sources, no_cells, trace_frame
 from mfcd_prep.verdict import ok, problem, warning
 
 if TYPE_CHECKING:
@@ -116,10 +116,9 @@ def check_zstandard() -> Verdict:
 
 def check_numba() -> Verdict:
     """The trace kernel compiles, gives what arithmetic says, and is kept on disk."""
-    before = identity_sources(16, 16)
-    after = np.empty_like(before)
-    trace_frame(before, np.array([[0, 0, 16, 16, 0, 16]], np.int32), after)
-    if not np.array_equal(after[1, 0], 4 * np.maximum(np.arange(16) - 4, 0)):
+    sources = identity_sources(16, 16)
+    trace_frame(sources, np.array([[0, 0, 16, 16, 0, 16]], np.int32), np.empty_like(sources), no_cells(16, 16))
+    if not np.array_equal(sources[1, 0], 4 * np.maximum(np.arange(16) - 4, 0)):
         return problem("the trace kernel gives wrong places", "pip install --force-reinstall numba llvmlite numpy")
     version, cache = installed_version("numba"), trace_frame.stats.cache_path  # type: ignore[attr-defined]  # numba's
     if cache is None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
 
-from mfcd_core.kernels import jit
-from mfcd_core.residual import quantize_row
+from mfcd_core.residual import residual_plane
 from mfcd_core.store.index import file_checksum
 from mfcd_core.store.layout import read_shard_file
 from mfcd_core.store.writer import ShardWriter
@@ -22,8 +21,6 @@ from mfcd_prep.gops import GopTracer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from mfcd_core.store.settings import StoreSettings
 
@@ -42,11 +39,15 @@ def decode_alone(paths: Sequence[Path]) -> int:
 
 
 def time_steps(paths: Sequence[Path], settings: StoreSettings, folder: Path) -> dict[str, float]:
-    """CPU seconds of each of STEPS, all whole GOPs of `paths` together; writes a shard into `folder`."""
+    """CPU seconds of each of STEPS, all whole GOPs of `paths` together; writes a shard into `folder`.
+
+    `trace` and `residual` pack what they give, frame by frame.
+    """
     watch = StopWatch()
     with watch.timed("decode"):
         decode_alone(paths)
-    writer, tracer = ShardWriter(settings, folder), GopTracer(settings)
+    writer = ShardWriter(settings, folder)
+    tracer = GopTracer(settings, writer.packer)
     for row, path in enumerate(paths):
         num_gops = _time_video(watch, path, settings, tracer, writer)
         writer.end_video(f"{row:08}", num_gops * settings.gop_size, row)
@@ -100,7 +101,7 @@ def _time_video(watch: StopWatch, path: Path, settings: StoreSettings, tracer: G
             tracer.subtract(position, frame)
         if position == settings.gop_size - 1:
             with watch.timed("compress"):
-                writer.add_gop(tracer.arrays)
+                writer.end_gop()
 
 
 def _read_chunks(shard: Path) -> Iterator[bytes]:
@@ -113,20 +114,14 @@ def _read_chunks(shard: Path) -> Iterator[bytes]:
 
 
 def time_quantize(settings: StoreSettings, num_rounds: int = 10) -> float:
-    """CPU seconds a GOP of the last third of `residual_plane`, which quantizes row by row."""
+    """CPU seconds a GOP of `residual_plane`: differences to what is warped, quantized."""
     planes = [array for array in settings.stored_arrays() if array.name.startswith("residual/")]
-    residuals = [np.zeros((int(np.prod(plane.shape[:-1])), plane.shape[-1]), plane.dtype) for plane in planes]
+    residuals = [np.zeros((1, int(np.prod(plane.shape[:-1])), plane.shape[-1]), plane.dtype) for plane in planes]
     levels = [np.zeros(residual.shape, np.uint8) for residual in residuals]
     start = 0.0
     for number in range(num_rounds + 1):
         if number == 1:  # the first round compiles
             start = time.process_time()
         for level, residual in zip(levels, residuals, strict=True):
-            _quantize(level, settings.residual_step, residual)
+            residual_plane((level[0],), level, settings.residual_step, residual)
     return (time.process_time() - start) / num_rounds
-
-
-@jit
-def _quantize(levels: NDArray[np.uint8], step: int, residual: NDArray[Any]) -> None:
-    for y in range(len(levels)):
-        quantize_row(levels[y], levels[y], step, residual[y])

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from mfcd_core.errors import GopError, VideoError
 from mfcd_core.motion import NO_BLOCKS
 from mfcd_core.planes import PIXEL_FORMATS
-from mfcd_core.residual import residual_plane
-from mfcd_core.trace import accumulate_motion, identity_sources, trace_frame
+from mfcd_core.residual import residual_plane, warp_plane
+from mfcd_core.trace import accumulate_motion, identity_sources, no_cells, trace_frame
 from mfcd_prep.decode import require_decoder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -24,26 +24,60 @@ if TYPE_CHECKING:
     from mfcd_prep.decode import DecodedFrame
 
 
+class GopTarget(Protocol):
+    """Takes a GOP frame by frame.
+
+    frames: by the names of `StoreSettings.stored_arrays`, memory for the plain values of each frame, to be filled in
+    order; an I-frame has one, and lasts as long as its GOP.
+    """
+
+    @property
+    def frames(self) -> Mapping[str, Sequence[NDArray[Any]]]:
+        """See above."""
+
+    def end_frame(self, name: str, index: int) -> None:
+        """Take `frames[name][index]`."""
+
+
+class PlainGop:
+    """Keeps plain values: arrays by the names of `StoreSettings.stored_arrays`."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self.arrays = {array.name: array.empty() for array in settings.stored_arrays()}
+        self.frames = {
+            name: [array] if name.startswith("iframe/") else list(array) for name, array in self.arrays.items()
+        }
+
+    def end_frame(self, name: str, index: int) -> None:
+        """They are where they belong."""
+
+
 class GopTracer:
     """Fills one GOP after another; its buffers are allocated once.
 
-    arrays: the GOP so far, by the names of `StoreSettings.stored_arrays`.
+    arrays: the GOP so far, by the names of `StoreSettings.stored_arrays`, where no other `target` takes it.
     """
 
-    def __init__(self, settings: StoreSettings) -> None:
-        self.arrays = {array.name: np.zeros(array.shape, array.read_dtype) for array in settings.stored_arrays()}
+    def __init__(self, settings: StoreSettings, target: GopTarget | None = None) -> None:
+        self.arrays: Mapping[str, NDArray[Any]] = {}
+        if target is None:
+            target = plain = PlainGop(settings)
+            self.arrays = plain.arrays
+        self._target = target
         self._step = settings.residual_step
-        self._planes = [_PlaneBuffers(plane, self.arrays) for plane in PIXEL_FORMATS[settings.pixel_format]]
+        self._planes = [_PlaneBuffers(plane, self._target) for plane in PIXEL_FORMATS[settings.pixel_format]]
         self._identity = identity_sources(settings.height_px, settings.width_px)
-        self._buffers = [np.empty_like(self._identity) for _ in range(2)]
-        self._sources = self._identity
+        self._sources, self._traced = (np.empty_like(self._identity) for _ in range(2))
+        self._changed = no_cells(settings.height_px, settings.width_px)
 
     def begin(self, frame: DecodedFrame) -> None:
         """Take the I-frame: S_0(p) = p."""
         for plane in self._planes:
             for sheet, stored in zip(plane.sheets_of(frame), plane.iframe, strict=True):
                 stored[:] = sheet[:, : stored.shape[1]]
-        self._sources = self._identity
+            plane.warped[:] = plane.iframe
+            self._target.end_frame(plane.iframe_name, 0)
+        self._sources[:] = self._identity
 
     def add(self, position: int, frame: DecodedFrame, blocks: NDArray[np.int32]) -> None:
         """Take the P-frame at `position` (1 to gop_size - 1): trace, then residuals of every plane."""
@@ -52,29 +86,31 @@ class GopTracer:
 
     def trace(self, position: int, blocks: NDArray[np.int32]) -> None:
         """S_t from S_{t-1}, and D_t."""
-        sources = self._buffers[position % 2]
-        trace_frame(self._sources, blocks, sources)
-        self._sources = sources
-        accumulate_motion(self._sources, self.arrays["motion"][position - 1])
+        trace_frame(self._sources, blocks, self._traced, self._changed)
+        accumulate_motion(self._sources, self._target.frames["motion"][position - 1])
+        self._target.end_frame("motion", position - 1)
 
     def subtract(self, position: int, frame: DecodedFrame) -> None:
         """R_t of every plane."""
         for plane in self._planes:
-            sheets, residual = plane.sheets_of(frame), plane.residuals[position - 1]
-            residual_plane(sheets, plane.iframe, self._sources, plane.shift, plane.channels, self._step, residual)
+            warp_plane(plane.iframe, self._sources, self._changed, plane.shift, plane.channels, plane.warped)
+            residual_plane(plane.sheets_of(frame), plane.warped, self._step, plane.residuals[position - 1])
+            self._target.end_frame(plane.residual_name, position - 1)
 
 
 class _PlaneBuffers:
     """Views of one plane's arrays, one (h, w * channels) a sheet, as `residual_plane` takes them."""
 
-    def __init__(self, plane: Plane, arrays: Mapping[str, NDArray[Any]]) -> None:
-        iframe, residuals = (arrays[f"{kind}/{plane.name}"] for kind in ("iframe", "residual"))
+    def __init__(self, plane: Plane, target: GopTarget) -> None:
+        self.iframe_name, self.residual_name = (f"{kind}/{plane.name}" for kind in ("iframe", "residual"))
         self.shift = plane.subsampling_shift
         self.first_sheet = int(plane.name == "chroma")
         self.num_sheets, self.channels = (1, plane.num_channels) if plane.interleaved else (plane.num_channels, 1)
-        height = iframe.shape[0 if plane.interleaved else -2]
-        self.iframe = iframe.reshape(self.num_sheets, height, -1)
-        self.residuals = residuals.reshape(len(residuals), self.num_sheets, height, -1)
+        (iframe,) = target.frames[self.iframe_name]
+        sheets = (self.num_sheets, iframe.shape[0 if plane.interleaved else -2], -1)
+        self.iframe = iframe.reshape(sheets)
+        self.warped = np.empty_like(self.iframe)
+        self.residuals = [frame.reshape(sheets) for frame in target.frames[self.residual_name]]
 
     def sheets_of(self, frame: DecodedFrame) -> tuple[NDArray[np.uint8], ...]:
         return frame.sheets[self.first_sheet : self.first_sheet + self.num_sheets]

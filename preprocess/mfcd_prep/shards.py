@@ -181,8 +181,8 @@ class ShardWorker:
     def make(self, task: ShardTask, path: Path) -> ShardRecord:
         """Make one shard at `path`, in a folder for unfinished files; where no video is left there is no file."""
         require_versions(self.versions, self.settings.decoder)
-        tracer = GopTracer(self.settings)
         with closing(ShardWriter(self.settings, path.parent)) as writer:
+            tracer = GopTracer(self.settings, writer.packer)
             tried = (self._try_video(video, writer, tracer) for video in task.videos)
             failures = tuple(failure for failure in tried if failure is not None)
             with output_faults(self.store):
@@ -210,7 +210,7 @@ class ShardWorker:
         deadline = Deadline.after(self.timeout_seconds)
         for real_frames in iter_gops(path, self.settings, tracer):
             deadline.check()
-            writer.add_gop(tracer.arrays)
+            writer.end_gop()
             num_frames += real_frames
         if num_frames == 0:
             raise VideoError("no whole GOP; use --tail auto or pad", "too-short")

@@ -14,8 +14,9 @@ from synthetic import random_motion
 
 from mfcd_core.gop import Gop, look_up, signed_motion
 from mfcd_core.planes import PIXEL_FORMATS, planes_to_rgb
-from mfcd_core.residual import residual_plane
+from mfcd_core.residual import residual_plane, warp_plane
 from mfcd_core.store.settings import StoreSettings
+from mfcd_core.trace import no_cells
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,7 +59,9 @@ def make_case(settings: StoreSettings, rng: np.random.Generator) -> Case:
         for t in range(num_p):
             sources = (4 * (np.indices((height, width)) - motion[t])).astype(np.int16)
             current, shift = tuple(of_plane[t + 1]), plane.subsampling_shift
-            residual_plane(current, of_plane[0], sources, shift, channels, step, residuals[t])
+            warped = np.empty_like(of_plane[0])
+            warp_plane(of_plane[0], sources, ~no_cells(height, width), shift, channels, warped)
+            residual_plane(current, warped, step, residuals[t])
         residual[plane.name] = stored.astype(np.int16) * np.int16(step)
     iframe = {name: video[0] for name, video in frames.items()}
     return Case(frames, Gop(iframe, residual, motion, settings.gop_size, settings.pixel_format))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfcd_core.residual import residual_plane
+from mfcd_core.residual import residual_plane, warp_plane
 from mfcd_core.store.settings import StoreSettings
-from mfcd_core.trace import identity_sources
+from mfcd_core.trace import CELL_PX, no_cells
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +23,7 @@ def stored_differences(step: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Every pair of levels: their differences, and what is stored of them."""
     current, iframe = (levels.astype(np.uint8) for levels in np.mgrid[:256, :256])
     stored = np.zeros((256, 256), StoreSettings(256, 256, residual_step=step).residual_dtype)
-    residual_plane((current,), iframe[None], identity_sources(256, 256), 0, 1, step, stored[None])
+    residual_plane((current,), iframe[None], step, stored[None])
     return current.astype(int) - iframe, stored.astype(int)
 
 
@@ -66,10 +66,28 @@ def test_residual_of_any_plane(
     current = rng.integers(0, 256, (num_sheets, height, width * channels + padding), np.uint8)
     iframe = rng.integers(0, 256, (num_sheets, height, width * channels), np.uint8)
     stored = np.full((num_sheets, height, width * channels), 99, np.int16 if step == 1 else np.int8)
-    residual_plane(tuple(current), iframe, sources, shift, channels, step, stored)
+    warped = np.empty_like(iframe)
+    warp_plane(iframe, sources, ~no_cells(*sides), shift, channels, warped)
+    residual_plane(tuple(current), warped, step, stored)
     for sheet, y, x, channel in np.ndindex(num_sheets, height, width, channels):
         look_up = np.floor(sources[:, y << shift, x << shift] / 4 + 0.5).astype(int)
         source_y, source_x = look_up >> shift
         level = int(current[sheet, y, x * channels + channel])
         level -= int(iframe[sheet, source_y, source_x * channels + channel])
         assert abs(step * int(stored[sheet, y, x * channels + channel]) - level) <= step // 2
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 50), st.integers(1, 50), st.sampled_from([(0, 1), (1, 1), (0, 3)]))
+def test_only_changed_cells_are_warped_again(seed: int, height: int, width: int, plane: tuple[int, int]) -> None:
+    rng = np.random.default_rng(seed)
+    shift, channels = plane
+    sides = (height << shift, width << shift)
+    sources = np.stack([rng.integers(0, 4 * side - 3, sides) for side in sides]).astype(np.int16)
+    iframe = rng.integers(0, 256, (1, height, width * channels), np.uint8)
+    everywhere, here = np.empty_like(iframe), np.zeros_like(iframe)
+    warp_plane(iframe, sources, ~no_cells(*sides), shift, channels, everywhere)
+    changed = rng.random(no_cells(*sides).shape) < 0.5
+    warp_plane(iframe, sources, changed, shift, channels, here)
+    y, x = np.indices((height, width)) << shift
+    expected = changed[y // CELL_PX, x // CELL_PX].repeat(channels, 1) * everywhere[0]
+    assert np.array_equal(here[0], expected)

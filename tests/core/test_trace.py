@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mfcd_core.motion import NO_BLOCKS
-from mfcd_core.trace import accumulate_motion, identity_sources, trace_frame
+from mfcd_core.trace import CELL_PX, accumulate_motion, identity_sources, no_cells, trace_frame
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,8 +71,8 @@ def plain_sources(walk: Walk) -> list[NDArray[Any]]:
 def kernel_sources(walk: Walk) -> list[NDArray[np.int16]]:
     sources = [identity_sources(*walk.size)]
     for blocks in walk.frames:
-        sources.append(np.full_like(sources[0], -1))
-        trace_frame(sources[-2], blocks, sources[-1])
+        sources.append(sources[-1].copy())
+        trace_frame(sources[-1], blocks, np.full_like(sources[-1], -1), no_cells(*walk.size))
     return sources[1:]
 
 
@@ -87,6 +87,17 @@ def test_kernel_follows_the_plain_rule(walk: Walk) -> None:
 def test_kernel_follows_the_plain_rule_where_blocks_and_edges_meet(walk: Walk) -> None:
     for traced, expected in zip(kernel_sources(walk), plain_sources(walk), strict=True):
         assert np.array_equal(traced, 4 * expected)
+
+
+@given(st.one_of(walks(), crowded_walks()))
+def test_sources_change_in_changed_cells_alone(walk: Walk) -> None:
+    sources, changed = identity_sources(*walk.size), ~no_cells(*walk.size)
+    for blocks in walk.frames:
+        before = sources.copy()
+        trace_frame(sources, blocks, np.full_like(sources, -1), changed)
+        moved_cells = (np.argwhere((sources != before).any(0)) // CELL_PX).T
+        assert changed[tuple(moved_cells)].all()
+        assert not changed.any() or blocks[:, 4:].any()
 
 
 @given(walks())

@@ -251,7 +251,7 @@ def test_a_disk_that_is_full_within_a_video_is_not_its_fault(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(ShardWriter, "add_gop", full)
+    monkeypatch.setattr(ShardWriter, "end_gop", full)
     with pytest.raises(OutputError, match=r"No space left on device.*free some space, then run again"):
         extract_videos(encoded, tmp_path / "store", ExtractOptions())
     monkeypatch.undo()
