@@ -20,12 +20,12 @@ KEYS = {
     "optim.epochs": 1, "run.tensorboard": "false", "run.report": "false", "model.width": 0.1,
 }  # fmt: skip
 TINY = [word for key, value in KEYS.items() for word in ("--set", f"{key}={value}")]
+OPTIONS = ("--recipes", "demo", "--device", "cpu", "--clips", 2, *TINY)
 ROWS = list(TITLES)
 
 
 def ablate(store: Path, out: Path, *arguments: object) -> Outcome:
-    fixed = ("--recipes", "demo", "--device", "cpu", "--clips", 2, *TINY)
-    return run_command(main, "ablate", store, "--out", out, *fixed, *arguments)
+    return run_command(main, "ablate", store, "--out", out, *OPTIONS, *arguments)
 
 
 def folder_of(out: Path, row: str, seed: int = 0) -> Path:

@@ -26,13 +26,17 @@ if TYPE_CHECKING:
 
 
 def test_rows_differ_in_clip_and_losses_alone() -> None:
-    recipes = {row: recipe.to_dict() for row, recipe in build_recipes("demo", ["optim.epochs=3"]).items()}
+    recipes = {row: recipe.to_dict() for row, recipe in build_recipes("demo", []).items()}
     formats = {row: recipe["data"].pop("clip_format") for row, recipe in recipes.items()}
     assert formats == dict(zip(ROWS, ("rgb", "augmented", "augmented", "residual", "residual-only"), strict=True))
     losses = {row: recipe.pop("distill") for row, recipe in recipes.items()}
     assert [row for row in ROWS if losses[row]["hint_weight"] > 0] == ["student"]
     assert all(recipe == recipes["teacher"] for recipe in recipes.values())
-    assert recipes["teacher"]["optim"]["epochs"] == 3
+    assert {recipe["optim"]["epochs"] for recipe in recipes.values()} == {24}  # students of their own would have 20
+
+
+def test_a_key_changes_all_rows() -> None:
+    assert {recipe.optim.epochs for recipe in build_recipes("demo", ["optim.epochs=3"]).values()} == {3}
 
 
 def test_the_papers_recipes_are_the_default_size() -> None:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from ablating import ROWS, ablate, folder_of
+from ablating import OPTIONS, ROWS, ablate, folder_of
 from synthetic import random_gop, write_store
 from tiny_runs import SIDE_PX
 from training import damage_only_gop, error_line, interrupt_at_step, is_same, weights_of
 
 from mfcd_core.store.settings import StoreSettings
 from mfcd_train import ablation
+from mfcd_train.ablation import TITLES
 from mfcd_train.losses import DivergedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tiny_runs import Outcome
 
@@ -31,9 +35,6 @@ def state_of(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {
         str(p.relative_to(folder)): (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()
     }
-
-
-# Again, after a kill, and what fails
 
 
 def test_the_same_command_again_changes_no_run(ablated: tuple[Path, Outcome], tiny_store: Path) -> None:
@@ -121,6 +122,19 @@ def test_a_run_that_fails_costs_itself_and_its_student(
     again = ablate(tiny_store, tmp_path, "--seeds", 1, "--json")
     assert again.status == 0, again.err
     assert len(json.loads(again.out)["runs"]) == 5
+
+
+@pytest.mark.slow
+def test_two_processes_share_every_run_and_speak_once(tiny_store: Path, tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
+    command = [*program, Path(sys.executable).with_name("mfcd-eval"), "ablate", tiny_store, "--out", tmp_path / "out"]
+    command += [*OPTIONS, "--seeds", 1]
+    done = subprocess.run([str(word) for word in command], stderr=subprocess.PIPE, text=True, check=False, timeout=250)
+    assert done.returncode == 0, done.stderr
+    assert [done.stderr.count(f"run {number} of 5: ") for number in range(1, 6)] == [1] * 5
+    assert "5 of 5 runs are done" in done.stderr
+    rows = csv.DictReader((tmp_path / "out" / "runs.csv").read_text().splitlines())
+    assert [(row["row"], row["num_videos"]) for row in rows] == [(title, "2") for title in TITLES.values()]
 
 
 @pytest.mark.slow

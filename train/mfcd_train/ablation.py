@@ -125,6 +125,7 @@ class Ablation:
         run = begin(self.folder_of(trial), recipe, store, fabric, seed=trial.seed, teacher=teacher, init=init)
         if not is_trained(run):
             train(run, store, fabric)
+            fabric.barrier()  # the others find the last checkpoint
         return self._evaluate(run, store, fabric)
 
     def _evaluate(self, run: RunLog, store: Store, fabric: Fabric) -> dict[str, Any]:

@@ -51,7 +51,9 @@ def cli() -> None:
 @cli.command(context_settings={"show_default": True})
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=PATH)
 @click.argument("store", type=PATH)
-@click.option("--split", default="", help="Name of the split.  [default: the one that the run was trained on]")
+@click.option(
+    "--split", default="", show_default=False, help="Name of the split.  [default: the one that the run was trained on]"
+)
 @click.option("--clips", type=click.IntRange(min=1), default=15, help="Clips a video.")
 @click.option(
     "--protocol",
