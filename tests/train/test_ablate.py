@@ -73,6 +73,7 @@ def test_all_rows_start_from_the_same_weights(tiny_store: Path, tmp_path: Path) 
     assert not is_same(first[0], second[0])
 
 
+@pytest.mark.slow
 def test_all_rows_start_from_the_weights_that_are_given(
     ablated: tuple[Path, Outcome], tiny_store: Path, tmp_path: Path
 ) -> None:

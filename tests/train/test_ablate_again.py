@@ -47,6 +47,7 @@ def test_the_same_command_again_changes_no_run(ablated: tuple[Path, Outcome], ti
     assert not [line for line in again.err.splitlines() if line.startswith(("training", "evaluating", "resuming"))]
 
 
+@pytest.mark.slow
 def test_an_interrupted_ablation_ends_as_one_that_nobody_disturbed(
     ablated: tuple[Path, Outcome], tiny_store: Path, tmp_path: Path
 ) -> None:
@@ -92,10 +93,11 @@ def test_an_evaluation_of_other_weights_is_made_again(ablated: tuple[Path, Outco
     path = folder_of(ablated[0], "student") / "evaluation.json"
     right = json.loads(path.read_text())
     path.write_text(json.dumps({**right, "clip/top1": 0.123, "weights_checksum": "0"}))
-    assert ablate(tiny_store, ablated[0], "--seeds", 1).status == 0
+    assert ablate(tiny_store, ablated[0], "--seeds", 2).status == 0
     assert json.loads(path.read_text()) == right
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_costs_itself_and_its_student(
     tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,8 +173,9 @@ def test_sigterm_amid_an_evaluation_ends_with_75_and_a_hint(
     out, _ = ablated
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(ablation, "evaluate", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
-    done = ablate(tiny_store, out, "--seeds", 1, "--protocol", "spread")
+    done = ablate(tiny_store, out, "--seeds", 1, "--protocol", "spread", "--json")
     assert done.status == 75
+    assert json.loads(done.out) == {"out": str(out), "preempted": True}
     assert done.err.endswith("stopped by SIGTERM with everything saved; the same command goes on from here\n")
     assert signal.getsignal(signal.SIGTERM) == before
     assert json.loads((folder_of(out, "teacher") / "evaluation.json").read_text())["protocol"] == "random"
@@ -184,6 +187,14 @@ def test_another_recipe_in_the_same_folder_is_refused(ablated: tuple[Path, Outco
     assert done.err.splitlines()[-1].startswith(
         f"error: {folder_of(ablated[0], 'teacher')} holds a run with another optim.e"
     )
+
+
+@pytest.mark.parametrize("arguments", [[], ["--split", "all"]])
+def test_a_store_without_labels_is_refused(tmp_path: Path, arguments: list[str]) -> None:
+    gop = random_gop(StoreSettings(SIDE_PX, SIDE_PX), np.random.default_rng(0))
+    store = write_store(tmp_path / "store", StoreSettings(SIDE_PX, SIDE_PX), {"a": [gop], "b": [gop]}, {})
+    assert "has no labelled videos" in error_line(ablate(store, tmp_path / "out", *arguments))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

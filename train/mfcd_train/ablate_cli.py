@@ -23,7 +23,9 @@ from mfcd_train.recipe_files import shipped_recipes
 from mfcd_train.stage import stage_options, staged
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from lightning_fabric import Fabric
 
 PATH = click.Path(path_type=Path)
 TABLE, MARKDOWN, RUNS = "ablation.csv", "ablation.md", "runs.csv"
@@ -94,27 +96,34 @@ def ablate(  # noqa: PLR0913 - one argument an option
     plan = Ablation(
         out, build_recipes(recipes, overrides), _parse_splits(opened, splits), seeds, init, clips, protocol, device
     )
-    rows = [rows for split in plan.splits for rows in split_rows(opened, split).values()]
     fabric = build_fabric(plan.recipes[TEACHER], device)
-    outcome = Outcome()
     try:
-        with sigterm_as_error(), staged(opened, *rows, tells=fabric.local_rank == 0, **staging) as nearer:
-            for outcome in run_trials(plan, nearer):
-                if fabric.is_global_zero:
-                    _write_tables(plan, opened, outcome)
+        outcome = _bring_to_end(plan, opened, fabric, staging)
     except PreemptedError as stopped:
         say(f"{stopped}; the same command goes on from here")
+        if fabric.is_global_zero and as_json:
+            print_json({"out": str(out), "preempted": True})
         return PREEMPTED_STATUS
     if fabric.is_global_zero:
         _tell(plan, opened, outcome, as_json=as_json)
     return 1 if outcome.failed else 0
 
 
+def _bring_to_end(plan: Ablation, store: Store, fabric: Fabric, staging: Mapping[str, Any]) -> Outcome:
+    """Every run, with tables after each."""
+    rows = [rows for split in plan.splits for rows in split_rows(store, split).values()]
+    outcome = Outcome()
+    with sigterm_as_error(), staged(store, *rows, tells=fabric.local_rank == 0, **staging) as nearer:
+        for outcome in run_trials(plan, nearer):
+            if fabric.is_global_zero:
+                _write_tables(plan, store, outcome)
+    return outcome
+
+
 def _parse_splits(store: Store, names: Sequence[str]) -> list[str]:
-    """Names of splits, each once, in the store's order where all are asked for."""
-    if ALL in names:
-        return list(store.splits)
-    return list(dict.fromkeys(names)) or list(store.splits)[:1]
+    """Names of splits, each once, in the store's order where all are asked for; an empty one where there are none."""
+    known = list(store.splits) or [""]
+    return known if ALL in names else list(dict.fromkeys(names)) or known[:1]
 
 
 def _write_tables(plan: Ablation, store: Store, outcome: Outcome) -> None:

@@ -26,11 +26,6 @@ class Estimate:
     half_width: float | None
     num: int
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether there is an interval, and 0 lies outside."""
-        return self.half_width is not None and abs(self.mean) > self.half_width
-
 
 def estimate(values: Sequence[float]) -> Estimate:
     """Mean and Student's t interval of independent values, one at least."""
