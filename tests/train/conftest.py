@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from ablating import ablate
 from clips import NUM_GOPS, STORED, write_gops
 from staging import write_noise
 from synthetic import random_gop
@@ -19,6 +20,8 @@ from mfcd_train.train import main as train
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tiny_runs import Outcome
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -89,3 +92,12 @@ def store(noise: Path, tmp_path: Path) -> Store:
 @pytest.fixture
 def stage(tmp_path: Path) -> Path:
     return tmp_path / "local"
+
+
+@pytest.fixture(scope="session")
+def ablated(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> tuple[Path, Outcome]:
+    """An ablation with two seeds: its folder, and what the command printed."""
+    out = tmp_path_factory.mktemp("ablation") / "out"
+    done = ablate(tiny_store, out, "--seeds", 2, "--json")
+    assert done.status == 0, done.err
+    return out, done

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 KEYS = {
     "run", "store", "clip/top1", "clip/top5", "video/top1", "video/top5", "chance", "per_class", "num_videos",
     "num_videos_with_repeated_gops", "clips", "protocol", "seed", "split", "frames", "clip_format", "store_settings",
-    "store_checksum", "weights_checksum",
+    "store_checksum", "weights_checksum", "intervals", "interval_method", "checkpoint", "training_seed",
 }  # fmt: skip
 
 
@@ -168,8 +168,10 @@ def test_the_result_is_kept_in_the_run_and_said(teacher_run: Path, tiny_store: P
     result = json.loads(done.out)
     assert json.loads((teacher_run / "evaluation.json").read_text()) == result
     lines = done.err.splitlines()
-    assert "2 videos, 15 clips each (random), rgb" in lines
-    assert f"video top-1 {result['video/top1']:6.1%}   top-5 100.0%" in lines
+    assert f"{teacher_run}: 2 videos of only, 15 clips each (random), rgb" in lines
+    low, high = result["intervals"]["video/top1"]
+    said = f"video top-1 {result['video/top1']:6.1%} ({low:.1%} to {high:.1%})   top-5 100.0% (100.0% to 100.0%)"
+    assert said in lines
     assert "chance       50.0%" in lines
     assert eval_command(teacher_run, tiny_store).out == ""
 
@@ -237,5 +239,6 @@ def test_a_network_that_says_nothing_is_never_right(
     log, opened = open_run(teacher_run), Store(many_videos)
     fabric = build_fabric(log.recipe, "cpu")
     model = load_model(log, fabric)
-    result = evaluate(fabric, model, opened, log.recipe, split="", clips=3, seed=0, protocol="spread")
+    result = evaluate(fabric, model, opened, log.recipe, split="", clips=3, seed=0, protocol="spread").result
     assert result["clip/top1"] == result["video/top1"] == 0
+    assert set(result["per_class"].values()) == {0}

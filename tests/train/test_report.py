@@ -96,8 +96,8 @@ def _make_run(folder: Path, recipe: Recipe, store: Store, origin: dict[str, str 
         run.append({"step": 12 * epoch + 10, "epoch": epoch, **dict.fromkeys(terms, 0.5)})
         run.append({"step": 12 * epoch + 12, "epoch": epoch + 1, "validation/clip/top1": 0.25})
     fabric = Fabric(accelerator="cpu")
-    result = evaluate(fabric, MeanColour(), store, recipe, split="one", clips=3, seed=7, protocol="random")
-    (folder / EVALUATION).write_text(json.dumps(result), encoding="utf-8")
+    found = evaluate(fabric, MeanColour(), store, recipe, split="one", clips=3, seed=7, protocol="random")
+    (folder / EVALUATION).write_text(json.dumps(found.result), encoding="utf-8")
 
 
 def _open_runs(folder: Path) -> list[RunLog]:
@@ -142,6 +142,8 @@ def test_page_shows_the_figures_of_evaluation_json(made: Path, page: Page) -> No
     for result in results:
         for key in ("clip/top1", "video/top1", "chance"):
             assert f"{result[key]:.1%}" in page.text
+        low, high = result["intervals"]["video/top1"]
+        assert f"{100 * low:.0f} to {100 * high:.0f}" in page.text
     points = (results[1]["clip/top1"] - results[0]["clip/top1"]) * 100
     assert re.search(rf"\u2212 teacher points .*{abs(points):.1f}", page.text)
     assert "2 test videos of split “one”, 3 clips each (random protocol, seed 7)" in page.text

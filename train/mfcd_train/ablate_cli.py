@@ -11,7 +11,7 @@ import click
 from mfcd_core.atomic import replacing
 from mfcd_core.console import print_json, say
 from mfcd_core.store import Store
-from mfcd_train.ablation import FAMILIES, TEACHER, Ablation, Outcome, build_recipes, run_trials
+from mfcd_train.ablation import FAMILIES, TEACHER, TITLES, Ablation, Outcome, build_recipes, run_trials
 from mfcd_train.ablation_notes import build_notes
 from mfcd_train.ablation_page import write_ablation_page
 from mfcd_train.ablation_table import build_lines, runs_to_csv, to_csv, to_markdown
@@ -19,17 +19,25 @@ from mfcd_train.build import build_fabric
 from mfcd_train.dataset import PROTOCOLS, split_rows
 from mfcd_train.preemption import PREEMPTED_STATUS, PreemptedError, sigterm_as_error
 from mfcd_train.pretrained import read_pretrained
+from mfcd_train.recipe_files import shipped_recipes
 from mfcd_train.stage import stage_options, staged
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from lightning_fabric import Fabric
 
 PATH = click.Path(path_type=Path)
 TABLE, MARKDOWN, RUNS = "ablation.csv", "ablation.md", "runs.csv"
 ALL = "all"
 
 
-@click.command("ablate", context_settings={"show_default": True})
+EPILOG = "\b\nRows, and the recipes that they come from:\n" + "\n".join(
+    f"  {title:<24} {shipped_recipes()[row]}" for row, title in TITLES.items()
+)
+
+
+@click.command("ablate", epilog=EPILOG, context_settings={"show_default": True})
 @click.argument("store", type=PATH)
 @click.option(
     "--out", type=PATH, required=True, help="Folder of runs and tables; the same command again does what is missing."
@@ -77,14 +85,7 @@ def ablate(  # noqa: PLR0913 - one argument an option
     as_json: bool,
     **staging: Any,  # noqa: ANN401 - the options of `stage_options`
 ) -> int:
-    r"""Train and evaluate the paper's five networks on STORE, and write their table beside the paper's.
-
-    \b
-    RGB                      the teacher, and the figure to reach
-    full method              I-frame and augmented residuals, mimicking the RGB network
-    I + augmented residuals  the same without a teacher
-    I + residuals            residuals as they are
-    residuals only           without the I-frame
+    """Train and evaluate the paper's five networks on STORE, and write their table beside the paper's.
 
     All rows start from the same weights and have the same schedule and seeds. DIR/ablation.html, .md and .csv have
     means over seeds, paired differences and 95 % intervals; DIR/runs.csv has every run, DIR/runs their folders.
@@ -95,27 +96,34 @@ def ablate(  # noqa: PLR0913 - one argument an option
     plan = Ablation(
         out, build_recipes(recipes, overrides), _parse_splits(opened, splits), seeds, init, clips, protocol, device
     )
-    rows = [rows for split in plan.splits for rows in split_rows(opened, split).values()]
     fabric = build_fabric(plan.recipes[TEACHER], device)
-    outcome = Outcome()
     try:
-        with sigterm_as_error(), staged(opened, *rows, tells=fabric.local_rank == 0, **staging) as nearer:
-            for outcome in run_trials(plan, nearer):
-                if fabric.is_global_zero:
-                    _write_tables(plan, opened, outcome)
+        outcome = _bring_to_end(plan, opened, fabric, staging)
     except PreemptedError as stopped:
         say(f"{stopped}; the same command goes on from here")
+        if fabric.is_global_zero and as_json:
+            print_json({"out": str(out), "preempted": True})
         return PREEMPTED_STATUS
     if fabric.is_global_zero:
         _tell(plan, opened, outcome, as_json=as_json)
     return 1 if outcome.failed else 0
 
 
+def _bring_to_end(plan: Ablation, store: Store, fabric: Fabric, staging: Mapping[str, Any]) -> Outcome:
+    """Every run, with tables after each."""
+    rows = [rows for split in plan.splits for rows in split_rows(store, split).values()]
+    outcome = Outcome()
+    with sigterm_as_error(), staged(store, *rows, tells=fabric.local_rank == 0, **staging) as nearer:
+        for outcome in run_trials(plan, nearer):
+            if fabric.is_global_zero:
+                _write_tables(plan, store, outcome)
+    return outcome
+
+
 def _parse_splits(store: Store, names: Sequence[str]) -> list[str]:
-    """Names of splits, each once, in the store's order where all are asked for."""
-    if ALL in names:
-        return list(store.splits)
-    return list(dict.fromkeys(names)) or list(store.splits)[:1]
+    """Names of splits, each once, in the store's order where all are asked for; an empty one where there are none."""
+    known = list(store.splits) or [""]
+    return known if ALL in names else list(dict.fromkeys(names)) or known[:1]
 
 
 def _write_tables(plan: Ablation, store: Store, outcome: Outcome) -> None:

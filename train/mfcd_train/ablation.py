@@ -15,8 +15,8 @@ import torch
 from mfcd_core.console import say, warn
 from mfcd_core.errors import MfcdError, StoreError, UsageError
 from mfcd_train.build import build_fabric, load_model
-from mfcd_train.checkpoint import load_checkpoint, weights_checksum
-from mfcd_train.evaluation import read_evaluation, write_evaluation
+from mfcd_train.checkpoint import CHECKPOINT, load_checkpoint, weights_checksum
+from mfcd_train.evaluation import keep_evaluation, read_evaluation
 from mfcd_train.evaluator import evaluate
 from mfcd_train.losses import DivergedError
 from mfcd_train.recipe_files import load_recipe
@@ -129,6 +129,7 @@ class Ablation:
             run = begin(folder, recipe, store, fabric, seed=trial.seed, teacher=teacher, init=init)
             if not is_trained(run):
                 train(run, store, fabric)
+                fabric.barrier()  # the others find the last checkpoint
             return self._evaluate(run, store, fabric)
 
     def _evaluate(self, run: RunLog, store: Store, fabric: Fabric) -> dict[str, Any]:
@@ -141,10 +142,8 @@ class Ablation:
         done = read_evaluation(run.folder)
         if done and all(done.get(key) == value for key, value in (asked | marks).items()):
             return done
-        result = evaluate(fabric, load_model(run, fabric), store, run.recipe, **asked)
-        if fabric.is_global_zero:
-            write_evaluation(run.folder, result)
-        return result
+        evaluation = evaluate(fabric, load_model(run, fabric), store, run.recipe, **asked)
+        return keep_evaluation(run, store, evaluation, CHECKPOINT, writes=fabric.is_global_zero)
 
 
 @dataclass(frozen=True)

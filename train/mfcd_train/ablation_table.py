@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from io import StringIO
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from mfcd_train.ablation import FULL, TEACHER, TITLES, Trial
+from mfcd_train.ablation import FULL, TEACHER, TITLES
 from mfcd_train.intervals import estimate
 from mfcd_train.metrics import points
+from mfcd_train.run_means import mean_over_splits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from mfcd_train.ablation import Trial
     from mfcd_train.intervals import Estimate
 
 MEASURES = {
@@ -84,9 +85,8 @@ def build_lines(results: Mapping[Trial, Mapping[str, Any]], splits: Sequence[str
 
 def by_seed(results: Mapping[Trial, Mapping[str, Any]], splits: Sequence[str], row: str, key: str) -> dict[int, float]:
     """Mean over splits of a measure of a row, by seed; of seeds that have all splits."""
-    seeds = sorted({trial.seed for trial in results})
-    found = {seed: [results.get(Trial(row, split, seed)) for split in splits] for seed in seeds}
-    return {seed: fmean(r[key] for r in of_seed if r) for seed, of_seed in found.items() if all(of_seed)}
+    shares = {(trial.seed, trial.split): float(found[key]) for trial, found in results.items() if trial.row == row}
+    return mean_over_splits(shares, splits)
 
 
 def _paired(shares: Mapping[tuple[str, str], Mapping[int, float]], row: str, other: str, key: str) -> list[float]:

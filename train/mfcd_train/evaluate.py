@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
-from mfcd_core.console import main_of, print_json, say
+from mfcd_core.console import main_of, print_json, say, warn
 from mfcd_core.errors import UsageError
 from mfcd_core.store import Store
 from mfcd_train.ablate_cli import ablate
@@ -15,12 +16,18 @@ from mfcd_train.build import build_fabric, load_model
 from mfcd_train.checkpoint import BEST, CHECKPOINT
 from mfcd_train.cost_cli import cost
 from mfcd_train.dataset import PROTOCOLS, split_rows
-from mfcd_train.evaluation import write_evaluation
+from mfcd_train.evaluation import keep_evaluation
 from mfcd_train.evaluator import evaluate
 from mfcd_train.features_cli import features
 from mfcd_train.report import write_report
+from mfcd_train.run_means import check_comparable, mean_of
 from mfcd_train.runlog import open_run
 from mfcd_train.stage import stage_options, staged
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mfcd_train.runlog import RunLog
 
 PATH = click.Path(path_type=Path)
 
@@ -43,9 +50,11 @@ def cli() -> None:
 
 
 @cli.command(context_settings={"show_default": True})
-@click.argument("run", type=PATH)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=PATH)
 @click.argument("store", type=PATH)
-@click.option("--split", default="", help="Name of the split.  [default: the one that the run was trained on]")
+@click.option(
+    "--split", default="", show_default=False, help="Name of the split.  [default: the one that the run was trained on]"
+)
 @click.option("--clips", type=click.IntRange(min=1), default=15, help="Clips a video.")
 @click.option(
     "--protocol",
@@ -59,7 +68,7 @@ def cli() -> None:
 @stage_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result on stdout.")
 def accuracy(  # noqa: PLR0913 - one argument an option
-    run: Path,
+    runs: tuple[Path, ...],
     store: Path,
     *,
     split: str,
@@ -73,38 +82,76 @@ def accuracy(  # noqa: PLR0913 - one argument an option
 ) -> int:
     """Accuracy of RUN on the test videos of STORE: clips and videos, top-1 and top-5, and by class.
 
-    The softmax of a video's clips is averaged. The result is also written to RUN/evaluation.json.
+    The softmax of a video's clips is averaged. RUN gets evaluation.json (all figures, their 95 % intervals over videos,
+    and how they came about), confusion.csv and .png, and scores.npz with the scores of every clip.
+
+    Of several runs of one recipe, with other splits or seeds, the mean over splits is told too, with its 95 % interval
+    over seeds.
     """
-    log, opened = open_run(run), Store(store)
-    if log.classes != list(opened.classes):
-        raise UsageError(f"{run} knows classes {log.classes[:3]} ..., {store} has {list(opened.classes[:3])} ...")
-    fabric = build_fabric(log.recipe, device)
-    split = split or log.recipe.data.split
-    test = split_rows(opened, split)["test"]
-    with staged(opened, test, tells=fabric.local_rank == 0, **staging) as nearer:
-        network = load_model(log, fabric, checkpoint)
-        result = evaluate(fabric, network, nearer, log.recipe, split=split, clips=clips, seed=seed, protocol=protocol)
-    result = {"run": str(run), "store": str(store), **result}
-    if fabric.is_global_zero:
-        _tell_result(run, result, as_json=as_json)
+    logs, opened = [open_run(run) for run in runs], Store(store)
+    splits = [_check_fits(log, opened, split) for log in logs]
+    check_comparable(logs, splits)
+    results = []
+    for log, name in zip(logs, splits, strict=True):
+        fabric = build_fabric(log.recipe, device)
+        with staged(opened, split_rows(opened, name)["test"], tells=fabric.local_rank == 0, **staging) as nearer:
+            model = load_model(log, fabric, checkpoint)
+            found = evaluate(fabric, model, nearer, log.recipe, split=name, clips=clips, seed=seed, protocol=protocol)
+        results.append(keep_evaluation(log, opened, found, checkpoint, writes=fabric.is_global_zero))
+        _say_result(results[-1])
+    mean = mean_of(results)
+    if len(results) > 1:
+        _say_mean(mean)
+    if fabric.is_global_zero and as_json:
+        print_json({"runs": results, "mean": mean} if len(results) > 1 else results[0])
     return 0
 
 
-def _tell_result(run: Path, result: dict[str, Any], *, as_json: bool) -> None:
-    write_evaluation(run, result)
-    if as_json:
-        print_json(result)
-    _say_result(result)
+def _check_fits(run: RunLog, store: Store, split: str) -> str:
+    """The split that a run is evaluated on: `split` or, where that is empty, its own.
+
+    Raises UsageError where it knows other classes, or there is no such split. Warns of test videos it was trained on.
+    """
+    if run.classes != list(store.classes):
+        known, has = run.classes[:3], list(store.classes[:3])
+        raise UsageError(f"{run.folder} knows classes {known} ..., {store.path} has {has} ...")
+    first = next(iter(store.splits), "")
+    own = run.recipe.data.split or first
+    name = split or own
+    test = split_rows(store, name)["test"]
+    seen = np.intersect1d(test, store.splits[own].get("train", ())) if own in store.splits else ()
+    if len(seen):
+        warn(f"{run.folder} was trained on {len(seen)} of the {len(test)} test videos of {name}: its split is {own}")
+    return name
 
 
 def _say_result(result: dict[str, Any]) -> None:
-    say(f"{result['num_videos']} videos, {result['clips']} clips each ({result['protocol']}), {result['clip_format']}")
+    how = f"{result['clips']} clips each ({result['protocol']}), {result['clip_format']}"
+    say(f"{result['run']}: {result['num_videos']} videos of {result['split']}, {how}")
     for unit in ("clip", "video"):
-        top1, top5 = result[f"{unit}/top1"], result[f"{unit}/top5"]
-        say(f"{unit:5s} top-1 {top1:6.1%}   top-5 {top5:6.1%}")
+        said = [
+            f"top-{k} {result[f'{unit}/top{k}']:6.1%}{_interval(result['intervals'][f'{unit}/top{k}'])}" for k in (1, 5)
+        ]
+        say(f"{unit:5s} {'   '.join(said)}")
     say(f"chance      {result['chance']:6.1%}")
     if result["num_videos_with_repeated_gops"]:
         say(f"{result['num_videos_with_repeated_gops']} videos have fewer GOPs than clips: some are drawn again")
+
+
+def _say_mean(mean: dict[str, Any]) -> None:
+    seeds, splits = len(mean["training_seeds"]), len(mean["splits"])
+    say(f"mean over {splits} {'splits' if splits > 1 else 'split'}, {seeds} {'seeds' if seeds > 1 else 'seed'}")
+    for unit in ("clip", "video"):
+        say(f"{unit:5s} top-1 {_mean_text(mean[f'{unit}/top1'])}   top-5 {_mean_text(mean[f'{unit}/top5'])}")
+
+
+def _mean_text(found: dict[str, Any]) -> str:
+    half = found["half_width"]
+    return f"{found['mean']:6.1%}" + ("" if half is None else f" \N{PLUS-MINUS SIGN} {100 * half:.1f}")
+
+
+def _interval(ends: Sequence[float]) -> str:
+    return f" ({ends[0]:.1%} to {ends[1]:.1%})"
 
 
 @cli.command(context_settings={"show_default": True})

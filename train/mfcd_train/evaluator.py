@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import distributed
 
@@ -13,12 +15,14 @@ from mfcd_core.console import progress
 from mfcd_train.assemble import build_assembler
 from mfcd_train.checkpoint import weights_checksum
 from mfcd_train.dataset import evaluation_draws, split_rows
+from mfcd_train.intervals import NUM_RESAMPLED, bootstrap
 from mfcd_train.loader import iter_batches
-from mfcd_train.metrics import topk_accuracy, video_scores
+from mfcd_train.metrics import confusion_matrix, topk_right, video_scores
 from mfcd_train.sharing import dealt_rows, share_buffers
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Mapping, Sequence
+
     from lightning_fabric import Fabric
     from numpy.typing import NDArray
     from torch import nn
@@ -30,6 +34,23 @@ if TYPE_CHECKING:
 
 MAX_BATCH_SIZE = 32
 """Clips that go through the network at once: the batch of a step may be the share of many devices."""
+
+INTERVAL_METHOD = f"95 %, bootstrap over videos, {NUM_RESAMPLED} times, seed 0"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A network on the test videos of a split.
+
+    result: all figures, and how they came about, as plain values. scores: softmax of each clip, (n, classes) float32.
+    draws: the n clips, those of one video side by side. confusion: videos by class and by what they were taken for,
+    (classes, classes) int64.
+    """
+
+    result: Mapping[str, Any]
+    scores: NDArray[np.float32]
+    draws: Draws
+    confusion: NDArray[np.int64]
 
 
 @torch.no_grad()
@@ -68,30 +89,15 @@ def predict(
 
 def evaluate(  # noqa: PLR0913 - a protocol has this many numbers
     fabric: Fabric, model: nn.Module, store: Store, recipe: Recipe, *, split: str, clips: int, seed: int, protocol: str
-) -> dict[str, Any]:
+) -> Evaluation:
     """Clip and video accuracy on the test videos of a split: everything a figure needs to be compared."""
     videos = split_rows(store, split)["test"]
     draws = evaluation_draws(store, videos, clips, seed, protocol)
     shown = progress("evaluating", len(draws), "clips") if fabric.is_global_zero else nullcontext()
     with shown as advance:
         scores = predict(fabric, model, store, recipe, draws, advance)
-    labels = store.videos.labels[draws.video]
-    of_videos, video_labels = video_scores(scores, clips), labels[::clips]
-    top = {
-        f"{unit}/top{k}": topk_accuracy(unit_scores, unit_labels, k)
-        for unit, unit_scores, unit_labels in (("clip", scores, labels), ("video", of_videos, video_labels))
-        for k in (1, 5)
-    }
-    predicted = of_videos.argmax(1)
-    per_class = {
-        name: float((predicted == video_labels)[video_labels == i].mean())
-        for i, name in enumerate(store.classes)
-        if (video_labels == i).any()
-    }
-    return {
-        **top,
-        "chance": 1 / len(store.classes),
-        "per_class": per_class,
+    result = {
+        **describe_scores(scores, store.videos.labels[videos], store.classes),
         "num_videos": len(videos),
         "num_videos_with_repeated_gops": int((store.videos.num_gops[videos] < clips).sum()),
         "clips": clips,
@@ -103,4 +109,24 @@ def evaluate(  # noqa: PLR0913 - a protocol has this many numbers
         "store_settings": store.settings.to_dict(),
         "store_checksum": store.checksum,
         "weights_checksum": weights_checksum(model.state_dict()),
+    }
+    return Evaluation(result, scores, draws, confusion_matrix(video_scores(scores, clips), store.videos.labels[videos]))
+
+
+def describe_scores(scores: NDArray[np.float32], labels: NDArray[np.int32], classes: Sequence[str]) -> dict[str, Any]:
+    """Accuracies with their intervals, of scores (videos * clips, classes) and the labels (videos,) of videos."""
+    clips = len(scores) // len(labels)
+    units = {"clip": (scores, labels.repeat(clips)), "video": (video_scores(scores, clips), labels)}
+    right = {f"{unit}/top{k}": topk_right(*of_unit, k) for unit, of_unit in units.items() for k in (1, 5)}
+    of_videos = np.stack([found.reshape(len(labels), -1).mean(1) for found in right.values()], 1)
+    return {
+        **{key: float(found.mean()) for key, found in right.items()},
+        "intervals": dict(zip(right, bootstrap(of_videos).tolist(), strict=True)),
+        "interval_method": INTERVAL_METHOD,
+        "chance": 1 / len(classes),
+        "per_class": {
+            name: float(right["video/top1"][labels == label].mean())
+            for label, name in enumerate(classes)
+            if (labels == label).any()
+        },
     }

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
 LEVEL = 0.95
+NUM_RESAMPLED = 2000
 
 
 @dataclass(frozen=True)
@@ -20,11 +25,6 @@ class Estimate:
     mean: float
     half_width: float | None
     num: int
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether there is an interval, and 0 lies outside."""
-        return self.half_width is not None and abs(self.mean) > self.half_width
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -52,3 +52,11 @@ def _share_within(angle: float, freedom: int) -> float:
         total += term
     total *= math.sin(angle)
     return (angle + total) * 2 / math.pi if is_odd else total
+
+
+def bootstrap(values: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
+    """Percentile intervals of the means of values (videos, measures), from resampled videos: (measures, 2)."""
+    random, num = np.random.default_rng(seed), len(values)
+    means = [values[random.integers(num, size=num)].mean(0) for _ in range(NUM_RESAMPLED)]
+    ends: NDArray[np.float64] = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return ends.T

@@ -10,11 +10,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def topk_accuracy(scores: NDArray[np.float32], labels: NDArray[np.int32], k: int) -> float:
-    """Share of rows of `scores` (n, classes) whose label (n,) is among the k highest; ties and NaN count against it."""
+def topk_right(scores: NDArray[np.float32], labels: NDArray[np.int32], k: int) -> NDArray[np.bool_]:
+    """Whether the label (n,) of each row of `scores` (n, classes) is among the k highest, (n,).
+
+    Ties and NaN count against it.
+    """
     own = scores[np.arange(len(labels)), labels][:, None]
     rank = (~(scores < own)).sum(1) - 1
-    return float((rank < k).mean())
+    right: NDArray[np.bool_] = rank < k
+    return right
+
+
+def topk_accuracy(scores: NDArray[np.float32], labels: NDArray[np.int32], k: int) -> float:
+    """Share of rows that are right, see `topk_right`."""
+    return float(topk_right(scores, labels, k).mean())
+
+
+def confusion_matrix(scores: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.int64]:
+    """How often each class (rows) has its highest score for each class (columns), (classes, classes)."""
+    num = scores.shape[1]
+    return np.bincount(labels * num + scores.argmax(1), minlength=num * num).reshape(num, num)
 
 
 def video_scores(clip_scores: NDArray[np.float32], clips: int) -> NDArray[np.float32]:

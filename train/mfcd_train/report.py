@@ -32,7 +32,7 @@ LINE_STYLES = ("solid", "dashed", "dotted")
 EVALUATION_KEYS = {
     *("clip/top1", "clip/top5", "video/top1", "video/top5", "chance", "per_class", "num_videos", "clips", "protocol"),
     *("num_videos_with_repeated_gops", "seed", "split", "frames", "clip_format", "store_settings"),
-    *("store_checksum", "weights_checksum"),
+    *("store_checksum", "weights_checksum", "intervals", "interval_method"),
 }
 PANELS = (
     ("loss/total", "Total loss (Eq. 8)"),
