@@ -13,7 +13,7 @@ from mfcd_core.errors import ChecksumError, StoreError, UsageError
 from mfcd_core.gop import Gop, signed_motion
 from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.store.files import ShardFiles
-from mfcd_core.store.index import GOPS, file_checksum, gop_place_dtype, read_checksums, read_index
+from mfcd_core.store.index import GOPS, file_checksum, gop_place_dtype, read_index
 from mfcd_core.store.packing import unpack_gop
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ class Store:
         self.versions = index.versions
         self.checksum = index.checksum
         self._arrays = self.settings.stored_arrays()
-        self.places: NDArray[Any] = self._map_places()
+        self.places: NDArray[Any] = self._map_places(index.file_checksums[GOPS])
         self._copies = copies
         self._files = ShardFiles(self.path, copies)
 
-    def _map_places(self) -> NDArray[Any]:
+    def _map_places(self, checksum: str) -> NDArray[Any]:
         path = self.path / GOPS
-        if file_checksum(path) != read_checksums(self.path)[GOPS]:  # 20 ms for 6 million GOPs
+        if file_checksum(path) != checksum:  # 20 ms for 6 million GOPs
             raise ChecksumError(f"{path}: other bytes than index.json recorded; run mfcd-prep extract again")
         places: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         num_gops = int(self.videos.num_gops.sum())
@@ -95,7 +95,7 @@ class Store:
 
     def shard_of(self, video: int) -> str:
         """File name of the shard that holds the video in row `video`."""
-        return self.shards[int(self.places[self.videos.first_gop[video]]["shard"])].name
+        return self.shards.name(int(self.places[self.videos.first_gop[video]]["shard"]))
 
     def read_chunks(self, row: int, chunks: Mapping[str, NDArray[Any]]) -> None:
         """Fill `chunks` all at once; see `iter_chunks`."""
@@ -116,7 +116,7 @@ class Store:
                 done.add(name)
                 yield name
         except StoreError as error:
-            shard = self.shards[int(self.places[row]["shard"])].name
+            shard = self.shards.name(int(self.places[row]["shard"]))
             if not (self._copies and self._copies.give_up(shard, error)):
                 raise
             yield from self._iter_chunks(row, {name: chunks[name] for name in chunks if name not in done})
@@ -135,7 +135,7 @@ class Store:
     def announce(self, row: int, names: Collection[str]) -> None:
         """Have the system fetch what `iter_chunks` will read of these names, in the background."""
         shard, offset, sizes = self._range(row, names)
-        self._files.announce(self.shards[shard].name, offset, sum(sizes))
+        self._files.announce(self.shards.name(shard), offset, sum(sizes))
 
     def _range(self, row: int, names: Collection[str]) -> tuple[int, int, list[int]]:
         """Shard, offset, and sizes of the chunks of a GOP up to the last one that is wanted."""
@@ -146,7 +146,7 @@ class Store:
 
     def _read_bytes(self, row: int, shard: int, offset: int, num_bytes: int) -> memoryview:
         try:
-            stored = self._files.read(self.shards[shard].name, offset, num_bytes)
+            stored = self._files.read(self.shards.name(shard), offset, num_bytes)
         except OSError as error:
             raise StoreError(f"{self._where(row)}: cannot be read ({error}); check the file system") from error
         if len(stored) != num_bytes:
@@ -175,7 +175,7 @@ class Store:
     def _where(self, row: int) -> str:
         video = int(np.searchsorted(self.videos.first_gop, row, side="right")) - 1
         gop_index = row - int(self.videos.first_gop[video])
-        shard = self.shards[int(self.places[row]["shard"])].name
+        shard = self.shards.name(int(self.places[row]["shard"]))
         return f"{self._files.locate(shard)}: GOP {gop_index} of {str(self.videos.ids[video])!r}"
 
 
