@@ -102,17 +102,19 @@ class Store:
         for _ in self.iter_chunks(row, chunks):
             pass
 
-    def iter_chunks(self, row: int, chunks: Mapping[str, NDArray[Any]]) -> Iterator[str]:
+    def iter_chunks(
+        self, row: int, chunks: Mapping[str, NDArray[Any]], stored: memoryview | None = None
+    ) -> Iterator[str]:
         """Fill `chunks`, made by `StoredArray.empty_chunk`, from row `row` of gops.npy; yield the name of each.
 
         They stay as stored, differences and digits: `unpack_gop` and `Unpacker` undo them. Chunks that are left out at
-        the end of a GOP (motion lies last) are not even read. Releases the GIL. What may pass is tried again (see
-        `ShardFiles.read`), and what a copy fails to give is read from the store. Raises StoreError, or ChecksumError
-        for damage, with shard, video and GOP.
+        the end of a GOP (motion lies last) are not even read. stored: what `fetch` gave, where it was called before.
+        Releases the GIL. What may pass is tried again (see `ShardFiles.read`), and what a copy fails to give is read
+        from the store. Raises StoreError, or ChecksumError for damage, with shard, video and GOP.
         """
         done = set()
         try:
-            for name in self._iter_chunks(row, chunks):
+            for name in self._iter_chunks(row, chunks, stored):
                 done.add(name)
                 yield name
         except StoreError as error:
@@ -121,9 +123,12 @@ class Store:
                 raise
             yield from self._iter_chunks(row, {name: chunks[name] for name in chunks if name not in done})
 
-    def _iter_chunks(self, row: int, chunks: Mapping[str, NDArray[Any]]) -> Iterator[str]:
+    def _iter_chunks(
+        self, row: int, chunks: Mapping[str, NDArray[Any]], stored: memoryview | None = None
+    ) -> Iterator[str]:
         shard, offset, sizes = self._range(row, chunks)
-        stored = self._read_bytes(row, shard, offset, sum(sizes))
+        if stored is None:
+            stored = self._read_bytes(row, shard, offset, sum(sizes))
         start = 0
         fill = self._decompress if self.settings.has_own_checksums else self._copy
         for column, (array, size) in enumerate(zip(self._arrays, sizes, strict=False)):
@@ -137,6 +142,15 @@ class Store:
         shard, offset, sizes = self._range(row, names)
         self._files.announce(self.shards.name(shard), offset, sum(sizes))
 
+    def stored_bytes(self, row: int, names: Collection[str]) -> int:
+        """How many bytes `iter_chunks` reads of these names."""
+        return sum(self._range(row, names)[2])
+
+    def fetch(self, row: int, names: Collection[str], room: memoryview) -> memoryview:
+        """What `iter_chunks` reads of these names, unchecked, in `room` of `stored_bytes`. Raises as that does."""
+        shard, offset, sizes = self._range(row, names)
+        return self._read_bytes(row, shard, offset, sum(sizes), room)
+
     def _range(self, row: int, names: Collection[str]) -> tuple[int, int, list[int]]:
         """Shard, offset, and sizes of the chunks of a GOP up to the last one that is wanted."""
         place = self.places[row]
@@ -144,9 +158,11 @@ class Store:
         num_chunks = len(wanted) - wanted[::-1].index(True)
         return int(place["shard"]), int(place["offset"]), place["sizes"][:num_chunks].tolist()
 
-    def _read_bytes(self, row: int, shard: int, offset: int, num_bytes: int) -> memoryview:
+    def _read_bytes(
+        self, row: int, shard: int, offset: int, num_bytes: int, room: memoryview | None = None
+    ) -> memoryview:
         try:
-            stored = self._files.read(self.shards.name(shard), offset, num_bytes)
+            stored = self._files.read(self.shards.name(shard), offset, num_bytes, room)
         except OSError as error:
             raise StoreError(f"{self._where(row)}: cannot be read ({error}); check the file system") from error
         if len(stored) != num_bytes:

@@ -52,14 +52,26 @@ class PlaneReader:
     def __reduce__(self) -> tuple[Any, ...]:
         return _build_reader, (self._store, any(array.name == "motion" for array in self.arrays))
 
-    def read_into(self, row: int, planes: Mapping[str, NDArray[Any]]) -> None:
+    def announce(self, row: int) -> None:
+        """Have the system fetch row `row` of gops.npy in the background."""
+        self._store.announce(row, self._names)
+
+    def stored_bytes(self, row: int) -> int:
+        """Size of row `row` of gops.npy as stored."""
+        return self._store.stored_bytes(row, self._names)
+
+    def fetch(self, row: int, room: memoryview) -> memoryview:
+        """Read row `row` of gops.npy, as stored, into `room` of `stored_bytes`, for `read_into`. Raises StoreError."""
+        return self._store.fetch(row, self._names, room)
+
+    def read_into(self, row: int, planes: Mapping[str, NDArray[Any]], stored: memoryview | None = None) -> None:
         """Read row `row` of gops.npy into `planes`, by name `shape` of `read_dtype`, C-contiguous.
 
-        Releases the GIL. Raises as `Store.iter_chunks` does.
+        stored: its bytes, where `fetch` has read them. Releases the GIL. Raises as `Store.iter_chunks` does.
         """
         unpackers = self._unpackers()
         chunks = {name: unpackers[name].chunk if name in unpackers else planes[name] for name in self._names}
-        for name in self._store.iter_chunks(row, chunks):
+        for name in self._store.iter_chunks(row, chunks, stored):
             if name in unpackers:
                 unpackers[name].unpack(planes[name])
 
