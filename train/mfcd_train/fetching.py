@@ -28,7 +28,7 @@ class Fetching:
     """
 
     def __init__(self, reader: PlaneReader, room: NDArray[np.uint8], users: Sequence[Future[None]]) -> None:
-        self.room = room
+        self._room = room
         self._reader, self._users = reader, users
         self._stored: dict[int, memoryview] = {}
         self._tasks: list[Future[None]] = []
@@ -42,12 +42,16 @@ class Fetching:
     def begin(self, gops: Sequence[int], threads: Executor, num_threads: int) -> None:
         """Begin with GOPs by their rows of gops.npy."""
         ends = list(accumulate(map(self._reader.stored_bytes, gops), initial=0))
-        if ends[-1] > len(self.room):
-            self.room = np.empty(ends[-1] + ends[-1] // 4, np.uint8)
-        rooms = [self.room[start:end].data for start, end in pairwise(ends)]
+        if ends[-1] > len(self._room):
+            self._room = np.empty(ends[-1] + ends[-1] // 4, np.uint8)
+        rooms = [self._room[start:end].data for start, end in pairwise(ends)]
         left = iter(list(enumerate(zip(gops, rooms, strict=True))))
         self._tasks = [threads.submit(self._announce, gops)]
         self._tasks += [threads.submit(self._fetch, left) for _ in range(num_threads)]
+
+    def followed(self, users: Sequence[Future[None]]) -> Fetching:
+        """For the batch after this one, which `users` unpack."""
+        return Fetching(self._reader, self._room, [task for task in (*self._users, *users) if not task.done()])
 
     def stop(self) -> None:
         """Begin no further GOP."""

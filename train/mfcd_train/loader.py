@@ -155,7 +155,7 @@ class _Reading:
         gops, arrays = enumerate(draws.gop.tolist()), {name: plane.numpy() for name, plane in planes.items()}
         for _ in range(min(self._num_threads, len(draws))):
             begun.shares.append(self._threads.submit(self._read, gops, self._fetching, arrays, begun.errors))
-        self._fetching = Fetching(self._reader, self._fetching.room, begun.shares)
+        self._fetching = self._fetching.followed(begun.shares)
         return begun
 
     def _read(
