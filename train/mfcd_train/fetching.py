@@ -43,7 +43,7 @@ class Fetching:
         """Begin with GOPs by their rows of gops.npy."""
         ends = list(accumulate(map(self._reader.stored_bytes, gops), initial=0))
         if ends[-1] > len(self._room):
-            self._room = np.empty(ends[-1] + ends[-1] // 4, np.uint8)
+            self._room = np.full(ends[-1] + ends[-1] // 4, 0, np.uint8)  # written to: it is all there from now on
         rooms = [self._room[start:end].data for start, end in pairwise(ends)]
         left = iter(list(enumerate(zip(gops, rooms, strict=True))))
         self._tasks = [threads.submit(self._announce, gops)]
