@@ -14,6 +14,7 @@ from mfcd_core.store.index import (
     GOPS,
     NO_LABEL,
     ShardEntry,
+    Shards,
     StoreIndex,
     Videos,
     file_checksum,
@@ -172,10 +173,10 @@ def write_store(
     folder.mkdir(parents=True, exist_ok=True)
     ids = sorted(videos)
     groups = [ids[start : start + videos_per_shard] for start in range(0, len(ids), videos_per_shard)]
-    shards = tuple(
+    shards = [
         write_shard(folder / f"shard-{number:05}.h5", settings, {i: videos[i] for i in group})
         for number, group in enumerate(groups)
-    )
+    ]
     write_places(folder, settings, shards)
     classes = tuple(sorted({i.rpartition("/")[0] for i in ids} - {""}))
     rows = Videos(
@@ -184,7 +185,8 @@ def write_store(
         num_gops=np.array([len(videos[i]) for i in ids]),
         num_frames=np.array([sum(gop.real_frames for gop in videos[i]) for i in ids]),
     )
-    write_index(folder, StoreIndex(settings, classes, shards, rows, split_rows(rows, splits or {}), {}))
+    splits = split_rows(rows, splits or {})
+    write_index(folder, StoreIndex(settings, classes, Shards.collect(shards), rows, splits, {}))
     return folder
 
 

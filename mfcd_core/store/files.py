@@ -62,13 +62,13 @@ class ShardFiles:
         self._files: OrderedDict[Path | str, _OpenFile] = OrderedDict()
         self._local = _ThreadState()
 
-    def read(self, name: str, offset: int, num_bytes: int) -> memoryview:
-        """Bytes of a shard, fewer only where it ends; they last until this thread's next call.
+    def read(self, name: str, offset: int, num_bytes: int, room: memoryview | None = None) -> memoryview:
+        """Bytes of a shard, fewer only where it ends, in `room`; without it they last until this thread's next call.
 
         What may pass (TRANSIENT) is tried again after each of WAIT_SECONDS, a stale file after being opened anew.
         Raises OSError for the rest.
         """
-        buffer = self._local.room(num_bytes)
+        buffer = self._local.room(num_bytes) if room is None else room
         for wait_seconds in (*WAIT_SECONDS, None):
             try:
                 file = self._open(self._place(name))  # held until it is read: another thread may push it out

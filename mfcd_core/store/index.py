@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import bisect
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 from zipfile import BadZipFile
 
 import numpy as np
@@ -17,13 +18,14 @@ from mfcd_core.errors import ChecksumError, StoreError
 from mfcd_core.store.settings import FORMAT, FORMAT_VERSION, StoreSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
 INDEX, VIDEOS, GOPS = "index.json", "videos.npz", "gops.npy"
 NO_LABEL = -1
 NO_ROLE = -1
+IDS_AT_ONCE = 4096
 
 
 def gop_place_dtype(settings: StoreSettings) -> np.dtype[Any]:
@@ -76,21 +78,74 @@ class ShardEntry:
     num_gops: int
 
 
+@dataclass(frozen=True, eq=False)
+class Shards(Sequence[ShardEntry]):
+    """The shards of a store by number: columns, from which an entry is made when it is asked for.
+
+    Entries of thousands of shards would be a copy of their own in every process that reads. names, checksums: (S,)
+    StringDType. num_bytes, num_videos, num_gops, first_video (row of the videos): (S,) int64.
+    """
+
+    names: NDArray[Any]
+    num_bytes: NDArray[np.int64]
+    checksums: NDArray[Any]
+    num_videos: NDArray[np.int64]
+    num_gops: NDArray[np.int64]
+    first_video: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "first_video", np.cumsum(self.num_videos) - self.num_videos)
+
+    @classmethod
+    def collect(cls, entries: Collection[ShardEntry]) -> Shards:
+        """The same entries as columns."""
+        return cls(
+            names=np.array([entry.name for entry in entries], np.dtypes.StringDType()),
+            num_bytes=np.array([entry.num_bytes for entry in entries], np.int64),
+            checksums=np.array([entry.checksum for entry in entries], np.dtypes.StringDType()),
+            num_videos=np.array([entry.num_videos for entry in entries], np.int64),
+            num_gops=np.array([entry.num_gops for entry in entries], np.int64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, number: int) -> ShardEntry: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[ShardEntry]: ...
+    def __getitem__(self, number: int | slice) -> ShardEntry | Sequence[ShardEntry]:
+        if isinstance(number, slice):
+            return [self[n] for n in range(*number.indices(len(self)))]
+        sizes = (int(column[number]) for column in (self.num_videos, self.num_gops))
+        return ShardEntry(self.name(number), int(self.num_bytes[number]), str(self.checksums[number]), *sizes)
+
+    def name(self, number: int) -> str:
+        """File name of a shard."""
+        return str(self.names[number])
+
+    def rows(self, number: int) -> slice:
+        """Rows of the videos that a shard holds."""
+        first = int(self.first_video[number])
+        return slice(first, first + int(self.num_videos[number]))
+
+
 @dataclass(frozen=True)
 class StoreIndex:
     """Everything of a store that is not pixels.
 
-    splits: per split name the roles of the videos: role -> (n,) int64 rows of `videos`. checksum: of index.json as
-    read.
+    splits: per split name the roles of the videos: role -> (n,) int64 rows of `videos`. As read: checksum of
+    index.json, and xxh3_128 of videos.npz and gops.npy as recorded there.
     """
 
     settings: StoreSettings
     classes: tuple[str, ...]
-    shards: tuple[ShardEntry, ...]
+    shards: Shards
     videos: Videos
     splits: Mapping[str, Mapping[str, NDArray[np.int64]]]
     versions: Mapping[str, str]
     checksum: str = ""
+    file_checksums: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_index(folder: Path, index: StoreIndex) -> None:
@@ -138,7 +193,7 @@ def read_index(folder: Path, *, needs_places: bool = True) -> StoreIndex:
     document = _read_document(folder)
     try:
         return _parse_index(folder, document, (VIDEOS, GOPS) if needs_places else (VIDEOS,))
-    except (AttributeError, KeyError, TypeError, ValueError, OSError, BadZipFile) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, OSError, BadZipFile) as error:
         raise StoreError(f"{folder}: the index is not usable ({error!r}); run mfcd-prep extract again") from None
 
 
@@ -157,18 +212,13 @@ def _parse_index(folder: Path, document: Mapping[str, Any], needed: Sequence[str
     return StoreIndex(
         settings=StoreSettings.from_dict(document["settings"]),
         classes=tuple(document["classes"]),
-        shards=tuple(_parse_shard(entry) for entry in document["shards"]),
+        shards=Shards.collect([_parse_shard(entry) for entry in document["shards"]]),
         videos=videos,
         splits=splits,
         versions=document["versions"],
-        checksum=_document_checksum(document),
+        checksum=document["checksum"],
+        file_checksums=document["files"],
     )
-
-
-def read_checksums(folder: Path) -> dict[str, str]:
-    """xxh3_128 of videos.npz and gops.npy as index.json recorded them."""
-    recorded: dict[str, str] = _read_document(folder)["files"]
-    return recorded
 
 
 def _read_document(folder: Path) -> dict[str, Any]:
@@ -184,21 +234,29 @@ def _read_document(folder: Path) -> dict[str, Any]:
     version = document.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise StoreError(f"{path}: format version {version!r}, this reader knows {FORMAT_VERSION}; update mfcd")
-    if document.pop("checksum", None) != _document_checksum(document):
+    checksum = document.pop("checksum", None)
+    if checksum != _document_checksum(document):
         raise ChecksumError(f"{path}: its checksum does not match its text; run mfcd-prep extract again")
-    return document
+    return document | {"checksum": checksum}
 
 
 def _parse_videos(columns: Any) -> Videos:  # noqa: ANN401 - numpy's NpzFile
-    ends = np.cumsum(columns["id_sizes"]).tolist()
-    text = columns["id_bytes"].tobytes()
-    ids = [text[start:end].decode() for start, end in zip([0, *ends[:-1]], ends, strict=False)]
     return Videos(
-        ids=np.array(ids, np.dtypes.StringDType()),
+        ids=_parse_ids(columns["id_bytes"].tobytes(), columns["id_sizes"]),
         labels=columns["labels"],
         num_gops=columns["num_gops"],
         num_frames=columns["num_frames"],
     )
+
+
+def _parse_ids(text: bytes, sizes: NDArray[np.int64]) -> NDArray[Any]:
+    """A few at a time: as objects of Python they take several times the memory of the array."""
+    ids, ends = np.empty(len(sizes), np.dtypes.StringDType()), np.cumsum(sizes)
+    for first in range(0, len(sizes), IDS_AT_ONCE):
+        rows = slice(first, first + IDS_AT_ONCE)
+        places = zip((ends[rows] - sizes[rows]).tolist(), ends[rows].tolist(), strict=True)
+        ids[rows] = [text[start:end].decode() for start, end in places]
+    return ids
 
 
 def _parse_shard(entry: Mapping[str, Any]) -> ShardEntry:

@@ -13,7 +13,7 @@ from mfcd_core.errors import ChecksumError, StoreError, UsageError
 from mfcd_core.gop import Gop, signed_motion
 from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.store.files import ShardFiles
-from mfcd_core.store.index import GOPS, file_checksum, gop_place_dtype, read_checksums, read_index
+from mfcd_core.store.index import GOPS, file_checksum, gop_place_dtype, read_index
 from mfcd_core.store.packing import unpack_gop
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ class Store:
         self.versions = index.versions
         self.checksum = index.checksum
         self._arrays = self.settings.stored_arrays()
-        self.places: NDArray[Any] = self._map_places()
+        self.places: NDArray[Any] = self._map_places(index.file_checksums[GOPS])
         self._copies = copies
         self._files = ShardFiles(self.path, copies)
 
-    def _map_places(self) -> NDArray[Any]:
+    def _map_places(self, checksum: str) -> NDArray[Any]:
         path = self.path / GOPS
-        if file_checksum(path) != read_checksums(self.path)[GOPS]:  # 20 ms for 6 million GOPs
+        if file_checksum(path) != checksum:  # 20 ms for 6 million GOPs
             raise ChecksumError(f"{path}: other bytes than index.json recorded; run mfcd-prep extract again")
         places: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         num_gops = int(self.videos.num_gops.sum())
@@ -95,35 +95,40 @@ class Store:
 
     def shard_of(self, video: int) -> str:
         """File name of the shard that holds the video in row `video`."""
-        return self.shards[int(self.places[self.videos.first_gop[video]]["shard"])].name
+        return self.shards.name(int(self.places[self.videos.first_gop[video]]["shard"]))
 
     def read_chunks(self, row: int, chunks: Mapping[str, NDArray[Any]]) -> None:
         """Fill `chunks` all at once; see `iter_chunks`."""
         for _ in self.iter_chunks(row, chunks):
             pass
 
-    def iter_chunks(self, row: int, chunks: Mapping[str, NDArray[Any]]) -> Iterator[str]:
+    def iter_chunks(
+        self, row: int, chunks: Mapping[str, NDArray[Any]], stored: memoryview | None = None
+    ) -> Iterator[str]:
         """Fill `chunks`, made by `StoredArray.empty_chunk`, from row `row` of gops.npy; yield the name of each.
 
         They stay as stored, differences and digits: `unpack_gop` and `Unpacker` undo them. Chunks that are left out at
-        the end of a GOP (motion lies last) are not even read. Releases the GIL. What may pass is tried again (see
-        `ShardFiles.read`), and what a copy fails to give is read from the store. Raises StoreError, or ChecksumError
-        for damage, with shard, video and GOP.
+        the end of a GOP (motion lies last) are not even read. stored: what `fetch` gave, where it was called before.
+        Releases the GIL. What may pass is tried again (see `ShardFiles.read`), and what a copy fails to give is read
+        from the store. Raises StoreError, or ChecksumError for damage, with shard, video and GOP.
         """
         done = set()
         try:
-            for name in self._iter_chunks(row, chunks):
+            for name in self._iter_chunks(row, chunks, stored):
                 done.add(name)
                 yield name
         except StoreError as error:
-            shard = self.shards[int(self.places[row]["shard"])].name
+            shard = self.shards.name(int(self.places[row]["shard"]))
             if not (self._copies and self._copies.give_up(shard, error)):
                 raise
             yield from self._iter_chunks(row, {name: chunks[name] for name in chunks if name not in done})
 
-    def _iter_chunks(self, row: int, chunks: Mapping[str, NDArray[Any]]) -> Iterator[str]:
+    def _iter_chunks(
+        self, row: int, chunks: Mapping[str, NDArray[Any]], stored: memoryview | None = None
+    ) -> Iterator[str]:
         shard, offset, sizes = self._range(row, chunks)
-        stored = self._read_bytes(row, shard, offset, sum(sizes))
+        if stored is None:
+            stored = self._read_bytes(row, shard, offset, sum(sizes))
         start = 0
         fill = self._decompress if self.settings.has_own_checksums else self._copy
         for column, (array, size) in enumerate(zip(self._arrays, sizes, strict=False)):
@@ -135,7 +140,16 @@ class Store:
     def announce(self, row: int, names: Collection[str]) -> None:
         """Have the system fetch what `iter_chunks` will read of these names, in the background."""
         shard, offset, sizes = self._range(row, names)
-        self._files.announce(self.shards[shard].name, offset, sum(sizes))
+        self._files.announce(self.shards.name(shard), offset, sum(sizes))
+
+    def stored_bytes(self, row: int, names: Collection[str]) -> int:
+        """How many bytes `iter_chunks` reads of these names."""
+        return sum(self._range(row, names)[2])
+
+    def fetch(self, row: int, names: Collection[str], room: memoryview) -> memoryview:
+        """What `iter_chunks` reads of these names, unchecked, in `room` of `stored_bytes`. Raises as that does."""
+        shard, offset, sizes = self._range(row, names)
+        return self._read_bytes(row, shard, offset, sum(sizes), room)
 
     def _range(self, row: int, names: Collection[str]) -> tuple[int, int, list[int]]:
         """Shard, offset, and sizes of the chunks of a GOP up to the last one that is wanted."""
@@ -144,9 +158,11 @@ class Store:
         num_chunks = len(wanted) - wanted[::-1].index(True)
         return int(place["shard"]), int(place["offset"]), place["sizes"][:num_chunks].tolist()
 
-    def _read_bytes(self, row: int, shard: int, offset: int, num_bytes: int) -> memoryview:
+    def _read_bytes(
+        self, row: int, shard: int, offset: int, num_bytes: int, room: memoryview | None = None
+    ) -> memoryview:
         try:
-            stored = self._files.read(self.shards[shard].name, offset, num_bytes)
+            stored = self._files.read(self.shards.name(shard), offset, num_bytes, room)
         except OSError as error:
             raise StoreError(f"{self._where(row)}: cannot be read ({error}); check the file system") from error
         if len(stored) != num_bytes:
@@ -175,7 +191,7 @@ class Store:
     def _where(self, row: int) -> str:
         video = int(np.searchsorted(self.videos.first_gop, row, side="right")) - 1
         gop_index = row - int(self.videos.first_gop[video])
-        shard = self.shards[int(self.places[row]["shard"])].name
+        shard = self.shards.name(int(self.places[row]["shard"]))
         return f"{self._files.locate(shard)}: GOP {gop_index} of {str(self.videos.ids[video])!r}"
 
 

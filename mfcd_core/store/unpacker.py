@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfcd_core.kernels import inlined, jit
+from mfcd_core.kernels import inlined, is_cached, jit, load_numba
 from mfcd_core.store.packing import QUAD
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
     from mfcd_core.store.packing import StoredArray
     from mfcd_core.store.reader import Store
+    from mfcd_core.store.settings import StoreSettings
 
 SHIFTS = (np.uint8(4), np.uint8(2))  # of a pair of digits, of one
 MASKS = (np.uint8(0x0F), np.uint8(0x33))
+COMPILE = """
+import json, sys
+from mfcd_core.store.settings import StoreSettings
+from mfcd_core.store.unpacker import load_kernels
+load_kernels(StoreSettings.from_dict(json.loads(sys.argv[1])).stored_arrays())
+"""
+load_numba()
 
 
 class PlaneReader:
@@ -33,18 +45,33 @@ class PlaneReader:
         self.arrays = [array for array in store.settings.stored_arrays() if with_motion or array.name != "motion"]
         self._names = [array.name for array in self.arrays]
         self._local = threading.local()
+        if any(array.digits for array in self.arrays) and not is_cached(_join_digits):
+            _compile_elsewhere(store.settings)
+        load_kernels(self.arrays)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _build_reader, (self._store, any(array.name == "motion" for array in self.arrays))
 
-    def read_into(self, row: int, planes: Mapping[str, NDArray[Any]]) -> None:
+    def announce(self, row: int) -> None:
+        """Have the system fetch row `row` of gops.npy in the background."""
+        self._store.announce(row, self._names)
+
+    def stored_bytes(self, row: int) -> int:
+        """Size of row `row` of gops.npy as stored."""
+        return self._store.stored_bytes(row, self._names)
+
+    def fetch(self, row: int, room: memoryview) -> memoryview:
+        """Read row `row` of gops.npy, as stored, into `room` of `stored_bytes`, for `read_into`. Raises StoreError."""
+        return self._store.fetch(row, self._names, room)
+
+    def read_into(self, row: int, planes: Mapping[str, NDArray[Any]], stored: memoryview | None = None) -> None:
         """Read row `row` of gops.npy into `planes`, by name `shape` of `read_dtype`, C-contiguous.
 
-        Releases the GIL. Raises as `Store.iter_chunks` does.
+        stored: its bytes, where `fetch` has read them. Releases the GIL. Raises as `Store.iter_chunks` does.
         """
         unpackers = self._unpackers()
         chunks = {name: unpackers[name].chunk if name in unpackers else planes[name] for name in self._names}
-        for name in self._store.iter_chunks(row, chunks):
+        for name in self._store.iter_chunks(row, chunks, stored):
             if name in unpackers:
                 unpackers[name].unpack(planes[name])
 
@@ -56,6 +83,23 @@ class PlaneReader:
             self._local.unpackers = {array.name: Unpacker(array, memory) for array in packed}
         found: dict[str, Unpacker] = self._local.unpackers
         return found
+
+
+def load_kernels(arrays: Iterable[StoredArray]) -> None:
+    """Compile what unpacks `arrays`, or load it from the cache: processes that are forked afterwards share it."""
+    for array in arrays:
+        if not array.is_plain:
+            small = replace(array, shape=tuple(min(size, QUAD) for size in array.shape))
+            Unpacker(small, np.zeros(small.chunk_bytes, np.uint8)).unpack(small.empty())
+
+
+def _compile_elsewhere(settings: StoreSettings) -> None:
+    """Fill the cache in a process that ends: to compile takes 16 MB that no process gives back.
+
+    Where that fails, kernels are compiled here.
+    """
+    command = [sys.executable, "-P", "-c", COMPILE, json.dumps(settings.to_dict())]
+    subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True)  # noqa: S603, a list, no shell
 
 
 def _build_reader(store: Store, with_motion: bool) -> PlaneReader:  # noqa: FBT001 - called by pickle

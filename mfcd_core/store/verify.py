@@ -9,7 +9,7 @@ import numpy as np
 import xxhash
 
 from mfcd_core.errors import StoreError
-from mfcd_core.store.index import GOPS, INDEX, file_checksum, read_checksums, read_index
+from mfcd_core.store.index import GOPS, INDEX, file_checksum, read_index
 from mfcd_core.store.layout import read_shard_file, require_adjacent
 
 if TYPE_CHECKING:
@@ -47,13 +47,13 @@ def verify_index(folder: Path) -> Iterator[Finding]:
     except StoreError as error:
         yield Finding(str(error).removeprefix(f"{folder / INDEX}: "), shard=INDEX)
         return
-    if file_checksum(folder / GOPS) != read_checksums(folder)[GOPS]:
+    if file_checksum(folder / GOPS) != index.file_checksums[GOPS]:
         yield Finding("other bytes than index.json recorded", shard=GOPS)
-    if sum(shard.num_videos for shard in index.shards) != len(index.videos):
+    if index.shards.num_videos.sum() != len(index.videos):
         yield Finding(f"shards hold other videos than the {len(index.videos)} of the index", shard=INDEX)
-    if sum(shard.num_gops for shard in index.shards) != int(index.videos.num_gops.sum()):
+    if index.shards.num_gops.sum() != index.videos.num_gops.sum():
         yield Finding(f"shards hold other GOPs than the {int(index.videos.num_gops.sum())} of the index", shard=INDEX)
-    known = {shard.name for shard in index.shards}
+    known = set(index.shards.names.tolist())
     for path in sorted(folder.glob("*.h5")):
         if path.name not in known:
             yield Finding("is not in the index; delete it, it is no part of the store", shard=path.name)
@@ -94,9 +94,7 @@ def verify_shard(folder: Path, index: StoreIndex, number: int, places: NDArray[A
 
 
 def _check_tables(index: StoreIndex, number: int, shard: Shard) -> Iterator[Finding]:
-    name = index.shards[number].name
-    start = sum(entry.num_videos for entry in index.shards[:number])
-    rows = slice(start, start + index.shards[number].num_videos)
+    name, rows = index.shards.name(number), index.shards.rows(number)
     if shard.settings != index.settings:
         yield Finding("other settings than the index", shard=name)
     if shard.ids != [str(video_id) for video_id in index.videos.ids[rows]]:

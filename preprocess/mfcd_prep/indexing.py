@@ -23,6 +23,7 @@ from mfcd_core.store.index import (
     GOPS,
     NO_LABEL,
     ShardEntry,
+    Shards,
     StoreIndex,
     Videos,
     gop_place_dtype,
@@ -85,15 +86,15 @@ def write_store_index(
     shards = [read_shard_file(store / task.name) for task, _ in present]
     videos = _videos_of(shards, survey, labelling.classes)
     write_places(store / GOPS, shards)
-    entries = tuple(
+    entries = [
         ShardEntry(task.name, record.file.bytes, record.checksum, len(shard.videos), len(shard.gops))
         for (task, record), shard in zip(present, shards, strict=True)
         if record.file
-    )
+    ]
     splits = labelling.splits
     rows = split_rows(videos, _drawn_splits(videos, labelling.classes) if splits is None else splits)
     versions = library_versions(settings.decoder)
-    write_index(store, StoreIndex(settings, labelling.classes, entries, videos, rows, versions))
+    write_index(store, StoreIndex(settings, labelling.classes, Shards.collect(entries), videos, rows, versions))
     return videos
 
 

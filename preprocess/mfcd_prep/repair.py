@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mfcd_core.atomic import publish
 from mfcd_core.console import progress
 from mfcd_core.errors import StoreError, UsageError
-from mfcd_core.store.index import GOPS, file_checksum, read_checksums, read_index
+from mfcd_core.store.index import GOPS, file_checksum, read_index
 from mfcd_core.store.layout import read_shard_file
 from mfcd_core.store.verify import Finding, check_file
 from mfcd_prep.decode import require_decoder
@@ -27,7 +27,7 @@ from mfcd_prep.versions import compare_versions, library_versions
 from mfcd_prep.workspace import scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from mfcd_core.store.index import ShardEntry, StoreIndex
     from mfcd_prep.jobs import Outcome
@@ -66,7 +66,7 @@ def find_damage(store: Path, workers: Workers) -> Damage:
     index = read_index(store, needs_places=False)
     findings, whole = check_all("verify", range(len(index.shards)), _FileCheck(store, index.shards), workers)
     places = store / GOPS
-    wrong = not places.is_file() or file_checksum(places) != read_checksums(store)[GOPS]
+    wrong = not places.is_file() or file_checksum(places) != index.file_checksums[GOPS]
     if wrong:
         findings.append(Finding("is missing, or has other bytes than index.json recorded", GOPS))
     shards = tuple(sorted(set(range(len(index.shards))) - set(whole)))
@@ -95,7 +95,7 @@ def repair_store(store: Path, encoded: Path, workers: Workers) -> RepairSummary:
 @dataclass(frozen=True)
 class _FileCheck:
     store: Path
-    shards: tuple[ShardEntry, ...]
+    shards: Sequence[ShardEntry]
 
     def __call__(self, number: int) -> list[Finding]:
         finding = check_file(self.store, self.shards[number])
@@ -123,7 +123,7 @@ class _Repair:
         video_of = {video.id: video for video in survey.videos}
         left = [self._finding(n, why) for n in numbers if (why := self._why_impossible(n, video_of, survey))]
         hopeless = {finding.shard for finding in left}
-        tasks = [self._task(n, video_of) for n in numbers if self.index.shards[n].name not in hopeless]
+        tasks = [self._task(n, video_of) for n in numbers if self.index.shards.name(n) not in hopeless]
         mended: list[str] = []
         with progress("repair", sum(task.num_gops for task in tasks), "GOPs") as advance:
 
@@ -131,7 +131,7 @@ class _Repair:
                 if why := self._why_left(task, outcome, survey):
                     left.append(self._finding(task.number, why))
                 else:
-                    mended.append(self.index.shards[task.number].name)
+                    mended.append(self.index.shards.name(task.number))
                 advance(task.num_gops, f"{len(left)} not mended")
 
             worker = ShardWorker(self.encoded, self.store, self.scratch, settings, library_versions(settings.decoder))
@@ -139,14 +139,13 @@ class _Repair:
         return RepairSummary(len(self.index.shards), tuple(sorted(mended)), tuple(sorted(left, key=str)))
 
     def _ids(self, number: int) -> list[str]:
-        start = sum(entry.num_videos for entry in self.index.shards[:number])
-        return [str(i) for i in self.index.videos.ids[start : start + self.index.shards[number].num_videos]]
+        return [str(i) for i in self.index.videos.ids[self.index.shards.rows(number)]]
 
     def _task(self, number: int, video_of: dict[str, EncodedVideo]) -> ShardTask:
         return ShardTask(number, "", EncodedVideos.collect(video_of[video_id] for video_id in self._ids(number)))
 
     def _finding(self, number: int, why: str) -> Finding:
-        return Finding(why, self.index.shards[number].name)
+        return Finding(why, self.index.shards.name(number))
 
     def _why_impossible(self, number: int, video_of: dict[str, EncodedVideo], survey: Survey) -> str:
         gone = [video_id for video_id in self._ids(number) if video_id not in video_of]
@@ -178,7 +177,7 @@ class _Repair:
     def _changed_videos(self, task: ShardTask) -> Iterator[str]:
         """Videos whose files are not those that the shard's own table names, where it can still be read."""
         try:
-            shard = read_shard_file(self.store / self.index.shards[task.number].name)
+            shard = read_shard_file(self.store / self.index.shards.name(task.number))
         except StoreError:
             return
         then = dict(zip(shard.ids, shard.videos["checksum"].tolist(), strict=True))
@@ -199,7 +198,7 @@ class _Mender:
     """The work of one shard: in its place when it comes out as recorded, else gone."""
 
     worker: ShardWorker
-    shards: tuple[ShardEntry, ...]
+    shards: Sequence[ShardEntry]
 
     def __call__(self, task: ShardTask) -> ShardRecord:
         entry = self.shards[task.number]
@@ -219,7 +218,7 @@ def _mend_places(store: Path, scratch: Path, index: StoreIndex, *, whole: bool) 
     made = scratch / GOPS
     with output_faults(store):
         write_places(made, [read_shard_file(store / entry.name) for entry in index.shards])
-        if file_checksum(made) != read_checksums(store)[GOPS]:
+        if file_checksum(made) != index.file_checksums[GOPS]:
             return "its bytes would be others than recorded: run mfcd-prep extract again"
         publish(made, store / GOPS)
     return ""

@@ -19,6 +19,8 @@ from mfcd_core.store.index import (
     INDEX,
     NO_LABEL,
     VIDEOS,
+    ShardEntry,
+    Shards,
     Videos,
     _document_checksum,
     file_checksum,
@@ -180,3 +182,23 @@ def test_a_flipped_bit_in_the_index_is_noticed_or_means_nothing(store_folder: Pa
         with suppress(MfcdError):
             Store(store_folder)
             assert json.loads(damaged) == before
+
+
+def test_shards_are_entries_by_number(store_folder: Path) -> None:
+    """Columns inside, entries outside: the same as what is written down, from either end, in parts and in a loop."""
+    shards, written = read_index(store_folder).shards, json.loads((store_folder / INDEX).read_text("utf-8"))["shards"]
+    assert [vars(entry) for entry in shards] == written
+    assert [vars(entry) for entry in Shards.collect(list(shards))] == written
+    assert (shards[-1], shards[1:]) == (ShardEntry(**written[2]), [ShardEntry(**entry) for entry in written[1:]])
+    assert [shards.rows(number) for number in range(3)] == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    assert len(Shards.collect([])) == 0
+    with pytest.raises(IndexError):
+        shards[3]
+
+
+@pytest.mark.parametrize("count", [None, "many", 1 << 70])
+def test_a_forged_count_of_a_shard_costs_one_line(store_folder: Path, count: object) -> None:
+    shards = json.loads((store_folder / INDEX).read_text("utf-8"))["shards"]
+    rewrite(store_folder, forged=True, shards=[{**shards[0], "num_gops": count}, *shards[1:]])
+    with pytest.raises(StoreError, match="the index is not usable"):
+        Store(store_folder)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from synthetic import write_places, write_shard, write_store
 
-from mfcd_core.store.index import GOPS, INDEX, VIDEOS, read_index, write_index
+from mfcd_core.store.index import GOPS, INDEX, VIDEOS, Shards, read_index, write_index
 from mfcd_core.store.layout import read_shard_file
 from mfcd_core.store.verify import Finding, verify_index, verify_shard
 
@@ -145,7 +145,7 @@ def test_an_index_without_one_of_the_shards(store_folder: Path, settings: StoreS
     index = read_index(store_folder)
     shards = index.shards[:2]
     write_places(store_folder, settings, shards)
-    write_index(store_folder, replace(index, shards=shards))
+    write_index(store_folder, replace(index, shards=Shards.collect(shards)))
     text = said(findings(store_folder))
     assert "index.json: shards hold other videos than the 5 of the index" in text
     assert "index.json: shards hold other GOPs than the 9 of the index" in text
@@ -161,7 +161,7 @@ def test_a_whole_shard_of_other_videos(
     entry = write_shard(tmp_path / FIRST, settings, {"jump/a": videos["jump/a"], "jump/x": [short]})
     shutil.move(tmp_path / FIRST, store_folder / FIRST)
     write_places(store_folder, settings, (entry, *index.shards[1:]))
-    write_index(store_folder, replace(index, shards=(entry, *index.shards[1:])))
+    write_index(store_folder, replace(index, shards=Shards.collect([entry, *index.shards[1:]])))
     assert findings(store_folder) == [
         Finding("other videos than the index", shard=FIRST),
         Finding("other num_frames than the index", shard=FIRST),

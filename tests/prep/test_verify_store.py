@@ -13,7 +13,7 @@ from synthetic import StoredGop, encode, pan, write_places, write_shard
 
 from mfcd_core.errors import UsageError
 from mfcd_core.store import Store
-from mfcd_core.store.index import GOPS, INDEX, VIDEOS, read_index, write_index
+from mfcd_core.store.index import GOPS, INDEX, VIDEOS, Shards, read_index, write_index
 from mfcd_prep.extract import ExtractOptions, extract_videos
 from mfcd_prep.subset import Subset
 from mfcd_prep.verify import verify_store
@@ -198,9 +198,9 @@ def tampered(store: Path, video_id: str, change: Callable[[StoredGop], StoredGop
         }
         gops.append(StoredGop({**iframes, **residuals, "motion": gop.motion}, gop.real_frames))
     entry = write_shard(store / opened.shard_of(row), opened.settings, {video_id: [change(gops[0]), *gops[1:]]})
-    shards = tuple(entry if shard.name == entry.name else shard for shard in index.shards)
+    shards = [entry if shard.name == entry.name else shard for shard in index.shards]
     write_places(store, opened.settings, shards)
-    write_index(store, replace(index, shards=shards))
+    write_index(store, replace(index, shards=Shards.collect(shards)))
 
 
 def with_wrong_motion(gop: StoredGop) -> StoredGop:

@@ -111,9 +111,10 @@ def test_motion_is_not_read_where_nobody_needs_it(store: Store, draws: Draws, mo
 
 
 def test_reading_ahead_is_bounded(store: Store, draws: Draws, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = []
-    read_into = PlaneReader.read_into
-    monkeypatch.setattr(PlaneReader, "read_into", lambda self, row, out: (begun.append(row), read_into(self, row, out)))
+    begun = set()
+    for name in ("read_into", "fetch"):
+        work = getattr(PlaneReader, name)
+        monkeypatch.setattr(PlaneReader, name, lambda *given, work=work: (begun.add(given[1]), work(*given))[1])
     batches = iter_batches(store, draws, 1, with_motion=False, num_threads=1)
     for _ in range(3):
         next(batches)

@@ -15,6 +15,7 @@ import torch
 from mfcd_core.console import warn
 from mfcd_core.errors import StoreError
 from mfcd_core.store.unpacker import PlaneReader
+from mfcd_train.fetching import Fetching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from mfcd_core.store.packing import StoredArray
     from mfcd_train.dataset import Draws
 
-PREFETCH = 2  # batches ahead of the one in use
+PREFETCH = 2  # batches ahead of the one in use: in plain values as far as there is memory, else as stored
 MEMORY_BYTES = 170_000_000  # of batches, the one in use with them, where three would take more than two have to
 STOP, SKIP = "stop", "skip"
 ON_BAD_GOP = (STOP, SKIP)
@@ -100,6 +101,7 @@ class _Reading:
         self._store, self._reader = store, PlaneReader(store, with_motion=with_motion)
         self._parts = deque(parts)
         self._ahead: deque[_Begun] = deque()
+        self._fetching = Fetching(self._reader, np.empty(0, np.uint8), ())
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="loader")
         self._layout = PlaneLayout(self._reader.arrays, max(map(len, parts), default=0))
         self._num_unmade = min(max(MEMORY_BYTES // max(self._layout.num_bytes, 1), 2), 1 + PREFETCH)
@@ -128,44 +130,47 @@ class _Reading:
         """Stop reading; returns when the threads have ended."""
         with self._lock:
             self._is_closed = True
+            self._fetching.stop()
             self._parts.clear()
             self._free.clear()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _begin(self) -> None:
-        """Begin as many batches as there is memory for."""
+        """Begin as many batches as there is memory for, and of the next one at least its bytes."""
         with self._lock:
             if self._is_beginning:  # a batch was let go of in the midst of it, by this very thread
                 return
             self._is_beginning = True
             while self._parts and len(self._ahead) < PREFETCH and (self._free or self._num_unmade):
                 self._ahead.append(self._submit(self._parts.popleft()))
+            if self._parts and len(self._ahead) < PREFETCH and not self._fetching.is_begun:
+                self._fetching.begin(self._parts[0].gop.tolist(), self._threads, self._num_threads)
             self._is_beginning = False
 
     def _submit(self, draws: Draws) -> _Begun:
         """Each thread reads the next GOP that no other one has taken: a task a thread costs less than one a GOP."""
+        self._fetching.stop()
         planes = self._layout.planes(self._memory(), len(draws))
-        if self._parts:
-            self._threads.submit(self._announce, self._parts[0].gop.tolist())
         begun = _Begun(Batch(planes, labels_of(self._store, draws), draws), {}, [])
         gops, arrays = enumerate(draws.gop.tolist()), {name: plane.numpy() for name, plane in planes.items()}
         for _ in range(min(self._num_threads, len(draws))):
-            begun.shares.append(self._threads.submit(self._read, gops, arrays, begun.errors))
+            begun.shares.append(self._threads.submit(self._read, gops, self._fetching, arrays, begun.errors))
+        self._fetching = self._fetching.followed(begun.shares)
         return begun
 
     def _read(
-        self, gops: Iterator[tuple[int, int]], arrays: Mapping[str, NDArray[Any]], errors: dict[int, StoreError]
+        self,
+        gops: Iterator[tuple[int, int]],
+        fetching: Fetching,
+        arrays: Mapping[str, NDArray[Any]],
+        errors: dict[int, StoreError],
     ) -> None:
+        stored = fetching.result()
         for place, gop in gops:
-            if (error := try_to_read(self._reader, gop, arrays, place)) is not None:
+            if (error := try_to_read(self._reader, gop, arrays, place, stored.pop(place, None))) is not None:
                 errors[place] = error
             if self._is_closed or (errors and self._on_bad_gop == STOP):
                 return
-
-    def _announce(self, gops: Sequence[int]) -> None:
-        names = {array.name for array in self._reader.arrays}
-        for gop in gops:
-            self._store.announce(gop, names)
 
     def _memory(self) -> Tensor:
         """Memory that is used again when the last tensor of it is gone."""
@@ -216,10 +221,12 @@ def labels_of(store: Store, draws: Draws) -> Tensor:
     return torch.from_numpy(store.videos.labels[draws.video].astype(np.int64))
 
 
-def try_to_read(reader: PlaneReader, gop: int, planes: Mapping[str, NDArray[Any]], place: int) -> StoreError | None:
-    """Read a GOP into its place in the planes of a batch; returns why it cannot be read."""
+def try_to_read(
+    reader: PlaneReader, gop: int, planes: Mapping[str, NDArray[Any]], place: int, stored: memoryview | None = None
+) -> StoreError | None:
+    """Read a GOP, or take it from `stored`, into its place in the planes of a batch; returns why that cannot be."""
     try:
-        reader.read_into(gop, {name: plane[place] for name, plane in planes.items()})
+        reader.read_into(gop, {name: plane[place] for name, plane in planes.items()}, stored)
     except StoreError as error:
         return error
     return None
