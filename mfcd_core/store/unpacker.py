@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfcd_core.kernels import inlined, is_cached, jit, load_numba
+from mfcd_core.kernels import is_cached, jit, load_numba
+from mfcd_core.store.digits import swap_digits
 from mfcd_core.store.packing import QUAD
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from mfcd_core.store.reader import Store
     from mfcd_core.store.settings import StoreSettings
 
-SHIFTS = (np.uint8(4), np.uint8(2))  # of a pair of digits, of one
-MASKS = (np.uint8(0x0F), np.uint8(0x33))
 COMPILE = """
 import json, sys
 from mfcd_core.store.settings import StoreSettings
@@ -157,7 +156,7 @@ def _join_digits(
     """
     for sheet in range(digits.shape[2]):
         for byte in range(digits.shape[0]):
-            _swap_digits(digits[byte, :, sheet], joined[byte])
+            swap_digits(digits[byte, :, sheet], joined[byte])
         if digits.shape[0] == 2:
             _join_bytes(joined, folded.reshape(QUAD, -1))
         for y in range(out.shape[1]):
@@ -165,23 +164,6 @@ def _join_digits(
             before = out[sheet - sheets_back, y] if sheet >= sheets_back else zeros
             for x in range(np.uint64(row.size)):  # here: a function of its own is not vectorised
                 row[x] = ((z[x] >> 1) ^ -(z[x] & 1)) + before[x]  # modulo what the type holds
-
-
-@jit
-def _swap_digits(digits: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
-    """Digit k of byte i becomes digit i of byte k, in (4, n): in pairs of digits first, then single ones."""
-    for x in range(np.uint64(digits.shape[1])):  # unsigned: no test for negative indices
-        a, c = _exchange(digits[0, x], digits[2, x], SHIFTS[0], MASKS[0])
-        b, d = _exchange(digits[1, x], digits[3, x], SHIFTS[0], MASKS[0])
-        out[0, x], out[1, x] = _exchange(a, b, SHIFTS[1], MASKS[1])
-        out[2, x], out[3, x] = _exchange(c, d, SHIFTS[1], MASKS[1])
-
-
-@inlined
-def _exchange(low: np.uint8, high: np.uint8, num_bits: np.uint8, mask: np.uint8) -> tuple[np.uint8, np.uint8]:
-    """The upper bits of each group in `low` for the lower ones in `high`; `mask` has the lower ones."""
-    changed = np.uint8((np.uint8(low >> num_bits) ^ high) & mask)
-    return np.uint8(low ^ np.uint8(changed << num_bits)), np.uint8(high ^ changed)
 
 
 @jit
