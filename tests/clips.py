@@ -40,7 +40,7 @@ FLIP = [False, True, False, True, True]
 def draw(rows: Sequence[int], top: Sequence[float], left: Sequence[float], flip: Sequence[bool]) -> Draws:
     gop = np.array(rows, np.int64)
     places = (np.array(place, np.float32) for place in (top, left))
-    return Draws(np.zeros_like(gop), gop, *places, np.array(flip))
+    return Draws(np.zeros_like(gop), gop, *places, np.array(flip), np.full(len(gop), 0.5, np.float32))
 
 
 EVERY_GOP = draw(range(NUM_GOPS), TOP, LEFT, FLIP)

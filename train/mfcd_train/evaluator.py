@@ -65,7 +65,7 @@ def predict(
     batch_size, peers = min(recipe.data.batch_size, MAX_BATCH_SIZE), fabric.world_size
     rows = dealt_rows(len(draws), batch_size, fabric.global_rank, peers)
     scores = torch.zeros(len(draws), len(store.classes), device=fabric.device)
-    clip_format, assemble = recipe.data.clip_format, build_assembler(store, recipe)
+    clip_format, assemble = recipe.data.clip_format, build_assembler(store.settings, recipe.data)
     share_buffers(fabric, model.eval())
     batches = iter_batches(
         store,
