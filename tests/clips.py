@@ -78,6 +78,8 @@ def expect(gop: Gop, name: str, offset: float) -> Levels:
     if name == "motion":
         return np.concatenate([np.zeros_like(gop.motion[:1]), gop.motion]).transpose(0, 2, 3, 1).astype(float)
     first = planes_to_rgb(gop.iframe).astype(float)
+    if name == "iframe":
+        return first[None]
     residual = residual_to_rgb(gop.residual).astype(float) + offset
     if name == "augmented":
         return np.stack([first, *((r + first) / 2 for r in residual)])

@@ -27,6 +27,7 @@ from training import measured, train
 
 SHIPPED = list(shipped_recipes())
 DEMO = [name for name in SHIPPED if name.startswith("demo-")]
+COVIAR = ["coviar-iframe", "coviar-motion", "coviar-residual"]
 STUDENTS = ["student", "student-no-teacher", "student-residual", "student-residual-only"]
 
 
@@ -42,7 +43,7 @@ def test_the_papers_recipes_and_their_demos_are_shipped() -> None:
     papers = ["teacher", *STUDENTS]
     twins = [f"demo-{name}" for name in papers]
     kinetics = ["kinetics-rgb", "kinetics-compressed", "finetune-rgb", "finetune-compressed"]
-    assert sorted([*papers, *twins, *kinetics]) == SHIPPED
+    assert sorted([*papers, *twins, *kinetics, *COVIAR, *(f"demo-{name}" for name in COVIAR)]) == SHIPPED
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -53,9 +54,11 @@ def test_every_shipped_recipe_builds_and_comes_back_from_toml(name: str, tmp_pat
     assert Recipe.from_dict(recipe.to_dict()) == recipe
     with torch.device("meta"):
         network = build_model(recipe, 101)
-    size, channels = recipe.data.crop_size, CLIP_FORMATS[recipe.data.clip_format].num_channels
-    assert network(torch.empty(2, channels, 12, size, size, device="meta")).shape == (2, 101)
-    assert sum(p.numel() for p in network.parameters()) == 7_766_437 or name in DEMO
+    clip_format, size = CLIP_FORMATS[recipe.data.clip_format], recipe.data.crop_size
+    length = recipe.data.num_frames or clip_format.num_slots(12)
+    clips = torch.empty(2, clip_format.num_channels, length, size, size, device="meta")
+    assert network(clips).shape == (2, 101)
+    assert sum(p.numel() for p in network.parameters()) == 7_766_437 or name in (*DEMO, *COVIAR)
 
 
 @pytest.mark.parametrize("name", ["teacher", *STUDENTS, "kinetics-compressed"])
@@ -112,6 +115,27 @@ def test_fine_tuning_is_the_one_that_was_published() -> None:
     assert (optim.learning_rate, optim.backbone_factor, optim.nesterov) == (0.005, 0.2, True)
     assert [round(epochs * 9537, -5) for epochs in optim.milestones] == [2e5, 4e5, 6e5]
     assert load_recipe("finetune-compressed").optim == optim
+
+
+@pytest.mark.parametrize("prefix", ["", "demo-"])
+def test_coviars_networks_see_an_iframe_and_three_frames_of_residuals_and_motion(prefix: str) -> None:
+    data = {name: load_recipe(prefix + name).data for name in COVIAR}
+    assert {name: (d.clip_format, d.num_frames) for name, d in data.items()} == {
+        "coviar-iframe": ("iframe", 0),
+        "coviar-motion": ("motion", 3),
+        "coviar-residual": ("residual-only", 3),
+    }
+
+
+def test_coviar_trains_as_its_authors_published_for_ucf101() -> None:
+    rates = {name: load_recipe(name).optim.learning_rate for name in COVIAR}
+    assert rates == {"coviar-iframe": 0.0003, "coviar-motion": 0.01, "coviar-residual": 0.005}
+    for name in COVIAR:
+        recipe = load_recipe(name)
+        optim, data = recipe.optim, recipe.data
+        assert (optim.optimizer, optim.weight_decay, optim.backbone_factor, optim.gamma) == ("adam", 1e-4, 0.01, 0.1)
+        assert (optim.epochs, optim.milestones, data.batch_size) == (510, (150, 270, 390), 80)
+        assert (data.frame_size, data.crop_size) == (256, 224)
 
 
 @pytest.mark.parametrize("name", DEMO)
@@ -180,7 +204,7 @@ def test_a_recipe_extends_a_file_beside_it_and_so_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("base", "message"),
     [
-        ('"techer"', r"recipe '.*techer': expected a TOML file or one of demo-student"),
+        ('"techer"', r"recipe '.*techer': expected a TOML file or one of coviar-iframe"),
         ('"../secret.toml"', r"extends '../secret.toml': expected a shipped recipe, or a file beside it"),
         ('"/etc/passwd"', r"extends '/etc/passwd': expected a shipped recipe, or a file beside it"),
         ('["teacher"]', r"extends \['teacher'\]: expected a shipped recipe"),
@@ -204,7 +228,7 @@ def test_a_section_of_an_extended_recipe_must_stay_a_table(tmp_path: Path) -> No
 
 
 def test_an_unknown_recipe_is_told_apart_from_those_shipped() -> None:
-    with pytest.raises(UsageError, match=r"recipe 'techer': expected a TOML file or one of demo-student, .*teacher"):
+    with pytest.raises(UsageError, match=r"recipe 'techer': expected a TOML file or one of coviar-iframe, .*teacher"):
         load_recipe("techer")
 
 

@@ -164,7 +164,7 @@ class _PlanarGop:
 
     def read(self, source: str) -> Tensor:
         """What a clip format takes from the GOP, by its `source`."""
-        return self.iframe if source == "iframe" else getattr(self, source)()  # type: ignore[no-any-return]
+        return self.iframe if source == "iframe" else getattr(self, source)()
 
     @cached_property
     def iframe(self) -> Tensor:
