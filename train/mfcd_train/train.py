@@ -70,7 +70,8 @@ def _print_keys(context: click.Context, _option: click.Parameter, is_asked: bool
 @click.option("--teacher", type=click.Path(path_type=Path), help="Run that the student mimics.")
 @click.option(
     "--init",
-    help="Weights to start from: a run, a published MFNet-3D (.pth), or `none`. Default: the teacher, if there is one.",
+    help="Weights to start from: a run, a published MFNet-3D or torchvision ResNet (.pth), or `none`. Default: the "
+    "teacher, if there is one.",
 )
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one recipe key, as in optim.epochs=10."
@@ -104,7 +105,7 @@ def cli(  # noqa: PLR0913 - one parameter an option
     as_json: bool,
     **staging: Any,  # noqa: ANN401 - the options of `stage_options`
 ) -> int:
-    """Train MFNet-3D on STORE as a recipe says, into the run folder --out.
+    """Train the network of a recipe on STORE, into the run folder --out.
 
     A teacher sees the RGB rebuilt from the store; a student sees the compressed clip and mimics its teacher.
     """
