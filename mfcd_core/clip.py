@@ -24,7 +24,7 @@ class ClipFormat:
     """How a clip is built: what it takes from a GOP, its channels, and the formula of its slots.
 
     slots: from U_0 in RGB levels, the P-frames (R_t, U_t or D_t by `source`; one more axis T of gop_size - 1), and the
-    residual offset, to the first slot and the others, before normalisation.
+    residual offset, to the first slot and the others, before normalisation. Of the source "iframe" there are no others.
     """
 
     source: str
@@ -34,7 +34,16 @@ class ClipFormat:
     @property
     def needs_motion(self) -> bool:
         """Whether the accumulated motion has to be read: for rebuilt frames (Eq. 2) and for motion itself."""
-        return self.source != "residual"
+        return self.source in {"frames", "motion"}
+
+    def num_slots(self, gop_size: int) -> int:
+        """Slots of a clip that is made of a GOP."""
+        return 1 if self.source == "iframe" else gop_size
+
+
+def _iframe(iframe: Array, _frames: Array, _offset: float) -> tuple[Array, Array]:
+    """[U_0]: the I-frame alone, as CoViAR's first network sees it."""
+    return iframe, iframe[..., :0, :, :]
 
 
 def _rgb(iframe: Array, frames: Array, _offset: float) -> tuple[Array, Array]:
@@ -68,4 +77,5 @@ CLIP_FORMATS: dict[str, ClipFormat] = {
     "residual": ClipFormat("residual", 3, _residual),
     "residual-only": ClipFormat("residual", 3, _residual_only),
     "motion": ClipFormat("motion", 2, _motion),
+    "iframe": ClipFormat("iframe", 3, _iframe),
 }

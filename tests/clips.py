@@ -40,7 +40,7 @@ FLIP = [False, True, False, True, True]
 def draw(rows: Sequence[int], top: Sequence[float], left: Sequence[float], flip: Sequence[bool]) -> Draws:
     gop = np.array(rows, np.int64)
     places = (np.array(place, np.float32) for place in (top, left))
-    return Draws(np.zeros_like(gop), gop, *places, np.array(flip))
+    return Draws(np.zeros_like(gop), gop, *places, np.array(flip), np.full(len(gop), 0.5, np.float32))
 
 
 EVERY_GOP = draw(range(NUM_GOPS), TOP, LEFT, FLIP)
@@ -78,6 +78,8 @@ def expect(gop: Gop, name: str, offset: float) -> Levels:
     if name == "motion":
         return np.concatenate([np.zeros_like(gop.motion[:1]), gop.motion]).transpose(0, 2, 3, 1).astype(float)
     first = planes_to_rgb(gop.iframe).astype(float)
+    if name == "iframe":
+        return first[None]
     residual = residual_to_rgb(gop.residual).astype(float) + offset
     if name == "augmented":
         return np.stack([first, *((r + first) / 2 for r in residual)])

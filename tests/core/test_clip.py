@@ -56,13 +56,24 @@ def test_motion_of_the_iframe_is_zero(offset: float) -> None:
     assert clip_of("motion", levels(3, -2, 7), offset) == [0, 3, -2, 7]
 
 
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_the_iframe_stands_alone(offset: float) -> None:
+    assert clip_of("iframe", U_0, offset) == [100]
+
+
+def test_a_clip_has_a_slot_a_frame_but_for_the_iframe_alone() -> None:
+    lengths = {name: clip_format.num_slots(12) for name, clip_format in CLIP_FORMATS.items()}
+    assert lengths.pop("iframe") == 1
+    assert set(lengths.values()) == {12}
+
+
 def test_a_batch_keeps_its_axes() -> None:
     random = np.random.default_rng(0)
     for clip_format in CLIP_FORMATS.values():
         channels = clip_format.num_channels
         frames = random.normal(size=(2, channels, 11, 6, 8))
         first, others = clip_format.slots(random.normal(size=(2, channels, 1, 6, 8)), frames, 0.0)
-        assert np.concatenate([first, others], axis=2).shape == (2, channels, 12, 6, 8)
+        assert np.concatenate([first, others], axis=2).shape == (2, channels, clip_format.num_slots(12), 6, 8)
 
 
 def test_only_rebuilt_frames_and_motion_need_motion() -> None:

@@ -85,7 +85,8 @@ def test_clips_are_normalised_by_the_published_constants(tmp_path: Path) -> None
     (batch,) = iter_batches(store, CENTRE, 1, with_motion=True, num_threads=1)
     clips = Assembler(settings, 16, 16)(batch, list(CLIP_FORMATS))
     assert {name: tuple(clip.shape) for name, clip in clips.items()} == {
-        name: (1, clip_format.num_channels, 2, 16, 16) for name, clip_format in CLIP_FORMATS.items()
+        name: (1, clip_format.num_channels, clip_format.num_slots(2), 16, 16)
+        for name, clip_format in CLIP_FORMATS.items()
     }
     pixel = {name: clip[0, :, :, 8, 8] for name, clip in clips.items()}
     expected = torch.tensor([0.0, -100 * 0.0167, 100 * 0.0167])

@@ -47,7 +47,7 @@ def real_clips_of_store(tiny_store: Path, teacher_run: Path) -> torch.Tensor:
     """Clips of five videos as mfcd-eval feeds them to the teacher."""
     store, recipe = Store(tiny_store), open_run(teacher_run).recipe
     draws = evaluation_draws(store, np.arange(5), 1, 0, "spread")
-    assemble = build_assembler(store, recipe)
+    assemble = build_assembler(store.settings, recipe.data)
     batches = iter_batches(store, draws, 2, with_motion=True, num_threads=1)
     return torch.cat([assemble(batch, ["rgb"])["rgb"] for batch in batches])
 

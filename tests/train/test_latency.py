@@ -70,7 +70,7 @@ def test_a_store_is_read(tiny_store: Path) -> None:
 def test_random_planes_make_clips_of_every_format(name: str) -> None:
     for settings in (SETTINGS, replace(SETTINGS, pixel_format="rgb24", residual_step=1)):
         clip = Assembler(settings, 32, 28)(random_batch(settings, 2), [name])[name]
-        assert clip.shape == (2, CLIP_FORMATS[name].num_channels, 4, 28, 28)
+        assert clip.shape == (2, CLIP_FORMATS[name].num_channels, CLIP_FORMATS[name].num_slots(4), 28, 28)
         assert clip.isfinite().all()
 
 

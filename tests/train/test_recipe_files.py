@@ -27,6 +27,7 @@ from training import measured, train
 
 SHIPPED = list(shipped_recipes())
 DEMO = [name for name in SHIPPED if name.startswith("demo-")]
+COVIAR = ["coviar-iframe", "coviar-motion", "coviar-residual"]
 STUDENTS = ["student", "student-no-teacher", "student-residual", "student-residual-only"]
 
 
@@ -42,7 +43,7 @@ def test_the_papers_recipes_and_their_demos_are_shipped() -> None:
     papers = ["teacher", *STUDENTS]
     twins = [f"demo-{name}" for name in papers]
     kinetics = ["kinetics-rgb", "kinetics-compressed", "finetune-rgb", "finetune-compressed"]
-    assert sorted([*papers, *twins, *kinetics]) == SHIPPED
+    assert sorted([*papers, *twins, *kinetics, *COVIAR, *(f"demo-{name}" for name in COVIAR)]) == SHIPPED
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -53,9 +54,11 @@ def test_every_shipped_recipe_builds_and_comes_back_from_toml(name: str, tmp_pat
     assert Recipe.from_dict(recipe.to_dict()) == recipe
     with torch.device("meta"):
         network = build_model(recipe, 101)
-    size, channels = recipe.data.crop_size, CLIP_FORMATS[recipe.data.clip_format].num_channels
-    assert network(torch.empty(2, channels, 12, size, size, device="meta")).shape == (2, 101)
-    assert sum(p.numel() for p in network.parameters()) == 7_766_437 or name in DEMO
+    clip_format, size = CLIP_FORMATS[recipe.data.clip_format], recipe.data.crop_size
+    length = recipe.data.num_frames or clip_format.num_slots(12)
+    clips = torch.empty(2, clip_format.num_channels, length, size, size, device="meta")
+    assert network(clips).shape == (2, 101)
+    assert sum(p.numel() for p in network.parameters()) == 7_766_437 or name in (*DEMO, *COVIAR)
 
 
 @pytest.mark.parametrize("name", ["teacher", *STUDENTS, "kinetics-compressed"])
@@ -180,7 +183,7 @@ def test_a_recipe_extends_a_file_beside_it_and_so_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("base", "message"),
     [
-        ('"techer"', r"recipe '.*techer': expected a TOML file or one of demo-student"),
+        ('"techer"', r"recipe '.*techer': expected a TOML file or one of coviar-iframe"),
         ('"../secret.toml"', r"extends '../secret.toml': expected a shipped recipe, or a file beside it"),
         ('"/etc/passwd"', r"extends '/etc/passwd': expected a shipped recipe, or a file beside it"),
         ('["teacher"]', r"extends \['teacher'\]: expected a shipped recipe"),
@@ -204,7 +207,7 @@ def test_a_section_of_an_extended_recipe_must_stay_a_table(tmp_path: Path) -> No
 
 
 def test_an_unknown_recipe_is_told_apart_from_those_shipped() -> None:
-    with pytest.raises(UsageError, match=r"recipe 'techer': expected a TOML file or one of demo-student, .*teacher"):
+    with pytest.raises(UsageError, match=r"recipe 'techer': expected a TOML file or one of coviar-iframe, .*teacher"):
         load_recipe("techer")
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812 - the name that every PyTorch reader knows
 
@@ -18,12 +19,12 @@ from mfcd_core.planes import CB_TO_B, CB_TO_G, CR_TO_G, CR_TO_R, LUMA_GAIN, PIXE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from mfcd_core.planes import Plane
-    from mfcd_core.store import Store
     from mfcd_core.store.settings import StoreSettings
-    from mfcd_train.config import Recipe
+    from mfcd_train.config import DataRecipe
     from mfcd_train.loader import Batch
 
 CPU_PART = 4  # samples
@@ -32,29 +33,37 @@ FRACTION = 8192  # of the fixed-point coefficients of mfcd_core.planes
 
 @dataclass(frozen=True)
 class Assembler:
-    """Builds clips of a store: frames resized to squares of `frame_size` pixels, then cropped to `crop_size`."""
+    """Builds clips of a store: frames resized to squares of `frame_size` pixels, then cropped to `crop_size`.
+
+    num_frames: P-frames that are drawn of a clip and stand for it; 0: the whole clip.
+    """
 
     settings: StoreSettings
     frame_size: int
     crop_size: int
     residual_offset: float = 0.0
+    num_frames: int = 0
 
     def __call__(self, batch: Batch, formats: Sequence[str]) -> dict[str, Tensor]:
         """Clips by format from the same GOPs, crops and flips, each (N, C, T, crop, crop) float32, normalised.
+
+        T is `num_frames`, or, if that is 0, what the format makes of a GOP.
 
         `rgb` is rebuilt by Eq. 2; a flip negates dx of `motion`. Frames that need no resizing are cropped first, where
         the crop is one of whole chroma samples. A CPU takes a few samples at a time: its caches are small.
         """
         num_clips, device = len(batch.labels), batch.labels.device
-        shape = (self.settings.gop_size, self.crop_size, self.crop_size)
-        clips = {
-            name: torch.empty((num_clips, CLIP_FORMATS[name].num_channels, *shape), device=device) for name in formats
-        }
+        clips = {name: torch.empty((num_clips, *self._clip_shape(name)), device=device) for name in formats}
         part_size = CPU_PART if device.type == "cpu" else max(num_clips, 1)
         for start in range(0, num_clips, part_size):
             rows = slice(start, start + part_size)
             self._assemble(batch[rows], {name: clip[rows] for name, clip in clips.items()})
         return clips
+
+    def _clip_shape(self, name: str) -> tuple[int, int, int, int]:
+        clip_format = CLIP_FORMATS[name]
+        length = self.num_frames or clip_format.num_slots(self.settings.gop_size)
+        return clip_format.num_channels, length, self.crop_size, self.crop_size
 
     def _assemble(self, batch: Batch, clips: Mapping[str, Tensor]) -> None:
         crops = self._crops(batch)
@@ -62,10 +71,10 @@ class Assembler:
         early = same_size and self.crop_size % 2 == 0
         gop = _PlanarGop(batch, self.settings, crops if early else _Window.whole(self.settings, len(batch.labels)))
         for name, out in clips.items():
-            first, others = self._slots(gop, name)
+            parts = self._parts(gop, name, batch.draws.phase)
             if not early:
-                first, others = (crops.mirror(crops.cut(self._resize(slots, name), 0)) for slots in (first, others))
-            _normalise(first, others, name, out)
+                parts = [crops.mirror(crops.cut(self._resize(part, name), 0)) for part in parts]
+            _normalise(parts, name, out)
             if CLIP_FORMATS[name].source == "motion":
                 out[:, 1] *= torch.where(crops.flips, -1.0, 1.0).view(-1, 1, 1, 1)
 
@@ -76,11 +85,13 @@ class Assembler:
         flips = torch.from_numpy(batch.draws.flip).to(batch.labels.device)
         return _Window(tops.tolist(), lefts.tolist(), self.crop_size, self.crop_size, flips)
 
-    def _slots(self, gop: _PlanarGop, name: str) -> tuple[Tensor, Tensor]:
+    def _parts(self, gop: _PlanarGop, name: str, phase: NDArray[np.float32]) -> list[Tensor]:
+        """Slots of a clip in pieces that follow each other: the first one and the others, or those that are drawn."""
         clip_format = CLIP_FORMATS[name]
-        source = {"frames": gop.frames, "residual": gop.residual, "motion": gop.motion}[clip_format.source]
-        slots: tuple[Tensor, Tensor] = clip_format.slots(gop.iframe, source(), self.residual_offset)
-        return slots
+        first, others = clip_format.slots(gop.iframe, gop.read(clip_format.source), self.residual_offset)
+        if self.num_frames:
+            return [take_frames(others, phase, self.num_frames)]
+        return [part for part in (first, others) if part.shape[2]]
 
     def _resize(self, clip: Tensor, name: str) -> Tensor:
         height, width = clip.shape[-2:]
@@ -93,10 +104,19 @@ class Assembler:
         return resized
 
 
-def build_assembler(store: Store, recipe: Recipe) -> Assembler:
-    """The assembler that a recipe asks for."""
-    data = recipe.data
-    return Assembler(store.settings, data.frame_size, data.crop_size, data.residual_offset)
+def build_assembler(settings: StoreSettings, data: DataRecipe) -> Assembler:
+    """The assembler that a recipe asks for, of the GOPs of a store."""
+    return Assembler(settings, data.frame_size, data.crop_size, data.residual_offset, data.num_frames)
+
+
+def take_frames(frames: Tensor, phase: NDArray[np.float32], num_frames: int) -> Tensor:
+    """Of (N, C, T, H, W) `num_frames` frames a sample, in order and T / num_frames apart: (N, C, num_frames, H, W).
+
+    The phase says where the first lies between 0 and T / num_frames: each frame is as likely where it is random.
+    """
+    spacing = frames.shape[2] / num_frames
+    places = np.floor((np.arange(num_frames) + phase[:, None].astype(np.float64)) * spacing).astype(np.int64)
+    return torch.stack([sample[:, place] for sample, place in zip(frames, torch.from_numpy(places), strict=True)])
 
 
 @dataclass(frozen=True)
@@ -141,6 +161,10 @@ class _PlanarGop:
         self._window = window
         self._step = settings.residual_step
         self._planes = PIXEL_FORMATS[settings.pixel_format]
+
+    def read(self, source: str) -> Tensor:
+        """What a clip format takes from the GOP, by its `source`."""
+        return self.iframe if source == "iframe" else getattr(self, source)()
 
     @cached_property
     def iframe(self) -> Tensor:
@@ -233,11 +257,11 @@ def _add_chroma(luma: Tensor, chroma: Tensor) -> Tensor:
     return (quads + chroma.unsqueeze(-1).unsqueeze(-3)).flatten(-2).flatten(-3, -2)
 
 
-def _normalise(first: Tensor, others: Tensor, name: str, out: Tensor) -> None:
-    """Both parts of a clip into `out`, (N, C, T, H, W), as the network is fed."""
+def _normalise(parts: Sequence[Tensor], name: str, out: Tensor) -> None:
+    """The parts of a clip one after the other into `out`, (N, C, T, H, W), as the network is fed."""
     is_motion = CLIP_FORMATS[name].source == "motion"
     mean, scale = ((0.0, 0.0), MOTION_SCALE) if is_motion else (RGB_MEAN, RGB_SCALE)
     means = torch.tensor(mean, device=out.device).view(-1, 1, 1, 1)
-    torch.sub(first, means, out=out[:, :, :1])
-    torch.sub(others, means, out=out[:, :, 1:])
+    for part, slots in zip(parts, torch.split(out, [part.shape[2] for part in parts], dim=2), strict=True):
+        torch.sub(part, means, out=slots)
     out *= scale

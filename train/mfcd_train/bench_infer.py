@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from mfcd_train.models.mfnet3d import MFNet3D
+    from mfcd_train.models import Network
     from mfcd_train.runlog import RunLog
 
 PACKAGES = ("mfcd", "torch", "onnxruntime", "openvino")
@@ -82,7 +82,7 @@ def _of_pytorch(log: RunLog, clips: Tensor) -> dict[str, Callable[[], object]]:
 
 
 @torch.no_grad()
-def _logits(network: MFNet3D, clips: Tensor, *, bf16: bool = False) -> Tensor:
+def _logits(network: Network, clips: Tensor, *, bf16: bool = False) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         logits: Tensor = network(clips)
     return logits

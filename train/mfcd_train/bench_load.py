@@ -206,7 +206,7 @@ class LoadBench:
         gop = np.array(self.passes)
         video = np.searchsorted(self.store.videos.first_gop, gop, side="right") - 1
         centre = np.full(len(gop), 0.5, np.float32)
-        return Draws(video, gop, centre, centre, np.zeros(len(gop), bool))
+        return Draws(video, gop, centre, centre, np.zeros(len(gop), bool), centre)
 
     def _batches(self, threads: int, *, with_motion: bool) -> Iterator[Batch]:
         return iter_batches(self.store, self._draws(), BATCH_SIZE, with_motion=with_motion, num_threads=threads)

@@ -178,7 +178,7 @@ class Feed:
     def clips(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Clips and labels, `steps` batches."""
         name = self.recipe.data.clip_format
-        assemble = build_assembler(self.store, self.recipe)
+        assemble = build_assembler(self.store.settings, self.recipe.data)
         self.waits.append(0.0)
         for batch, waited_seconds in timed(itertools.islice(self._batches(), self.steps)):
             self.waits[-1] += waited_seconds

@@ -16,6 +16,8 @@ from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.console import hush, say
 from mfcd_core.errors import UsageError
 from mfcd_train.checkpoint import CHECKPOINT, UNAVERAGED, load_checkpoint, load_weights
+from mfcd_train.config import MFNET3D
+from mfcd_train.models.frame_resnet import FrameResNet
 from mfcd_train.models.mfnet3d import MFNet3D
 from mfcd_train.optimizers import OPTIMIZERS
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from mfcd_train.config import OptimRecipe, Recipe
+    from mfcd_train.models import Network
     from mfcd_train.runlog import RunLog
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -72,6 +75,10 @@ def _leave_processes() -> None:
 
 def check_training(recipe: Recipe, num_frames: int, device: torch.device) -> None:
     """Raise UsageError where a device cannot train as the recipe says, or its gradients could not be trusted."""
+    if recipe.data.num_frames >= num_frames:
+        raise UsageError(
+            f"data.num_frames {recipe.data.num_frames}: expected at most {num_frames - 1}, the P-frames of a GOP"
+        )
     if device.type != "cpu":
         return
     if recipe.optim.sync_batchnorm:
@@ -86,18 +93,23 @@ def check_training(recipe: Recipe, num_frames: int, device: torch.device) -> Non
         )
 
 
-def build_model(recipe: Recipe, num_classes: int) -> MFNet3D:
-    """The recipe's network, in the memory order that 3D convolutions like best."""
-    depth = recipe.model.depth
+def build_model(recipe: Recipe, num_classes: int) -> Network:
+    """The recipe's network, in the memory order that its convolutions like best."""
+    model, depth = recipe.model, recipe.model.depth
     if len(depth) != 4:
         raise UsageError(f"model.depth {list(depth)}: expected four numbers of units, such as [3, 4, 6, 3]")
+    units = (depth[0], depth[1], depth[2], depth[3])
     channels = CLIP_FORMATS[recipe.data.clip_format].num_channels
-    model = MFNet3D(num_classes, recipe.model.width, (depth[0], depth[1], depth[2], depth[3]), channels)
-    model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # missing in torch's own types
-    return model
+    if model.network == MFNET3D:
+        network = MFNet3D(num_classes, model.width, units, channels)
+        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # missing in torch's own types
+        return network
+    frames = FrameResNet(num_classes, model.network, model.width, units, channels)
+    frames.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # the same
+    return frames
 
 
-def build_optimizer(optim: OptimRecipe, model: MFNet3D) -> Optimizer:
+def build_optimizer(optim: OptimRecipe, model: Network) -> Optimizer:
     """The recipe's optimizer, in two groups, backbone and classifier; each has its `factor` on the learning rate."""
     classifier = list(model.classifier.parameters())
     backbone = [parameter for name, parameter in model.named_parameters() if not name.startswith("classifier.")]
@@ -106,7 +118,7 @@ def build_optimizer(optim: OptimRecipe, model: MFNet3D) -> Optimizer:
     return build(groups, optim.learning_rate, optim.momentum, optim.weight_decay, nesterov=optim.nesterov)
 
 
-def load_model(run: RunLog, fabric: Fabric, checkpoint: str = CHECKPOINT) -> MFNet3D:
+def load_model(run: RunLog, fabric: Fabric, checkpoint: str = CHECKPOINT) -> Network:
     """The network of a run with the weights of one of its checkpoints, in eval mode, on the device.
 
     Call it under `fabric.autocast()`: it is no module of Fabric's, since those expect gradients from many devices.
@@ -119,7 +131,7 @@ def load_model(run: RunLog, fabric: Fabric, checkpoint: str = CHECKPOINT) -> MFN
     return model.requires_grad_(requires_grad=False).to(fabric.device).eval()
 
 
-def build_average(optim: OptimRecipe, network: MFNet3D, fabric: Fabric, num_steps: int) -> AveragedModel | None:
+def build_average(optim: OptimRecipe, network: Network, fabric: Fabric, num_steps: int) -> AveragedModel | None:
     """A moving average over steps of the weights and batch statistics of `network`, or None where none is asked for.
 
     It begins as `network` is now, after `num_steps` steps.
@@ -132,11 +144,12 @@ def build_average(optim: OptimRecipe, network: MFNet3D, fabric: Fabric, num_step
     return average.requires_grad_(requires_grad=False).to(fabric.device)
 
 
-def setup(fabric: Fabric, network: MFNet3D, optimizer: Optimizer, optim: OptimRecipe) -> tuple[MFNet3D, Optimizer]:
+def setup(fabric: Fabric, network: Network, optimizer: Optimizer, optim: OptimRecipe) -> tuple[Network, Optimizer]:
     """Set a network and its optimizer up for steps on all devices: what comes back stands in for them."""
     if optim.sync_batchnorm and fabric.world_size > 1:
         network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # 1x1x1: both are the same
     model, optimizer = fabric.setup(network, optimizer)
-    model.mark_forward_method("forward_with_hints")
+    if isinstance(network, MFNet3D):
+        model.mark_forward_method("forward_with_hints")
     return model, optimizer

@@ -11,6 +11,7 @@ from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.errors import UsageError
 from mfcd_train.loader import ON_BAD_GOP
 from mfcd_train.losses import HINT_REDUCTIONS, SOFT_DIRECTIONS
+from mfcd_train.models.frame_resnet import RESNETS
 from mfcd_train.models.mfnet3d import HINT_LAYERS
 from mfcd_train.optimizers import OPTIMIZERS
 from mfcd_train.schedule import SCHEDULES, warmup_factor
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from dataclasses import Field
 
+MFNET3D = "mfnet3d"
+NETWORKS = (MFNET3D, *RESNETS)
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 HIGHEST = 1e10
 """Where a key has no bound of its own; those that are multiplied have one that keeps them numbers in float32."""
@@ -44,6 +47,7 @@ class DataRecipe:
     crop_size: int = key(224, "side of the crop, pixels", 16)
     flip: float = key(0.5, "probability of a horizontal flip in training", 0, 1)
     residual_offset: float = key(0.0, "added to residuals: 0 as printed, 128 as in the authors' code", 0, 255)
+    num_frames: int = key(0, "P-frames that a ResNet sees of a clip, evenly apart; 0: it sees the whole clip", 0)
     batch_size: int = key(32, "clips a step", 1)
     split: str = key("", "name of the split in the store; empty: its first one")
 
@@ -52,6 +56,7 @@ class DataRecipe:
 class ModelRecipe:
     """The network."""
 
+    network: str = key("mfnet3d", "network; a ResNet sees frame by frame, as CoViAR", one_of=NETWORKS)
     width: float = key(1.0, "factor on the channels of the stages", 1 / 12)
     depth: tuple[int, ...] = key((3, 4, 6, 3), "units of the four stages", 1)
 
@@ -152,6 +157,7 @@ class Recipe:
             raise UsageError(
                 f"data.crop_size {self.data.crop_size}: expected at most data.frame_size {self.data.frame_size}"
             )
+        _check_network(self.model.network, self.data, self.distill)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Plain values for TOML and JSON."""
@@ -160,13 +166,7 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
         """Parse nested values. Raises UsageError naming the nearest known key."""
-        recipe = cls()
-        for section, keys in values.items():
-            _known(section, SECTIONS, "section")
-            if not isinstance(keys, dict):
-                raise UsageError(f"recipe section {section!r} is {keys!r}: expected a table of keys")
-            recipe = replace(recipe, **{section: _parse(getattr(recipe, section), section, keys)})
-        return recipe
+        return replace(cls(), **{section: _parse_section(section, keys) for section, keys in values.items()})
 
 
 SECTIONS = tuple(f.name for f in fields(Recipe))
@@ -199,6 +199,31 @@ def _range(allowed: Mapping[str, Any]) -> str:
 def _plain(section: Any) -> dict[str, Any]:  # noqa: ANN401
     values = {f.name: getattr(section, f.name) for f in fields(section)}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _check_network(network: str, data: DataRecipe, distill: DistillRecipe) -> None:
+    takes_frames = data.num_frames > 0 or data.clip_format == "iframe"
+    if network == MFNET3D and takes_frames:
+        raise UsageError(
+            f"data.clip_format {data.clip_format} with data.num_frames {data.num_frames} and model.network {network}, "
+            f"which sees whole clips: expected {' or '.join(RESNETS)}, or another clip format and num_frames 0"
+        )
+    if data.num_frames and data.clip_format == "iframe":
+        raise UsageError(
+            f"data.num_frames {data.num_frames} with data.clip_format iframe: expected 0, it has one frame"
+        )
+    if network != MFNET3D and distill.needs_teacher:
+        raise UsageError(
+            f"model.network {network} with distill weights above 0: expected {MFNET3D}, whose layers a teacher has, "
+            "or hint_weight and soft_weight 0"
+        )
+
+
+def _parse_section(name: str, keys: Any) -> Any:  # noqa: ANN401
+    _known(name, SECTIONS, "section")
+    if not isinstance(keys, dict):
+        raise UsageError(f"recipe section {name!r} is {keys!r}: expected a table of keys")
+    return _parse(getattr(Recipe(), name), name, keys)
 
 
 def _parse(section: Any, name: str, values: Mapping[str, Any]) -> Any:  # noqa: ANN401

@@ -18,7 +18,7 @@ from mfcd_core.store import Store
 from mfcd_core.store.settings import MAX_GOP_SIZE, StoreSettings
 from mfcd_train.backbones import MISSING, has_backbones
 from mfcd_train.build import build_fabric, build_model, load_model
-from mfcd_train.config import DataRecipe, Recipe
+from mfcd_train.config import MFNET3D, DataRecipe, Recipe
 from mfcd_train.cost import ClipNetwork, clip_network_cost, describe_stages, peer_costs
 from mfcd_train.cost_tables import cost_table, latency_table
 from mfcd_train.latency import Subject, add_up, measure_latency, shares
@@ -80,7 +80,7 @@ def cost(  # noqa: PLR0913 - one argument an option
     if run and (frames or size or classes):
         raise UsageError(f"--frames, --size and --classes beside {run}: expected one or the other, a run has its own")
     if run:
-        case = _case_of_run(open_run(run), Store(store) if store else None, clips)
+        case = _case_of_run(_open_clip_network(run), Store(store) if store else None, clips)
     else:
         case = _case_of_options(frames or 12, size or (224, 224), classes or 400, clips)
     systems = case.systems()
@@ -138,6 +138,13 @@ class Case:
         sizes = self.store.places["sizes"]
         needs_motion = CLIP_FORMATS[self.network.recipe.data.clip_format].needs_motion
         return float((sizes if needs_motion else sizes[:, :-1]).sum(1).mean())
+
+
+def _open_clip_network(run: Path) -> RunLog:
+    log = open_run(run)
+    if log.recipe.model.network != MFNET3D:
+        raise UsageError(f"{run} is a {log.recipe.model.network}: expected {MFNET3D}; CoViAR's costs need no RUN")
+    return log
 
 
 def _case_of_run(log: RunLog, store: Store | None, clips: int) -> Case:

@@ -25,7 +25,8 @@ class Draws:
     """Clips to be fed, in order, each field (n,).
 
     video: row of `Store.videos`, int64. gop: row of gops.npy, int64. top, left: place of the crop as a fraction of the
-    room there is, 0 to 1, float32. flip: bool.
+    room there is, 0 to 1, float32. flip: bool. phase: where the first frame that is drawn of a clip lies, as a fraction
+    of the way from one to the next, 0 to 1, float32.
     """
 
     video: NDArray[np.int64]
@@ -33,6 +34,7 @@ class Draws:
     top: NDArray[np.float32]
     left: NDArray[np.float32]
     flip: NDArray[np.bool_]
+    phase: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.video)
@@ -71,6 +73,7 @@ def training_draws(store: Store, videos: NDArray[np.int64], seed: int, epoch: in
         top=random.random(len(order), np.float32),
         left=random.random(len(order), np.float32),
         flip=random.random(len(order)) < flip,
+        phase=random.random(len(order), np.float32),
     )
 
 
@@ -110,4 +113,5 @@ def evaluation_draws(store: Store, videos: NDArray[np.int64], clips: int, seed: 
         top=np.concatenate(tops) if protocol == "random" else centre,
         left=np.concatenate(lefts) if protocol == "random" else centre,
         flip=np.zeros(clips * len(videos), bool),
+        phase=centre,
     )

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-import numpy as np
 
-from mfcd_core.console import main_of, print_json, say, warn
-from mfcd_core.errors import UsageError
+from mfcd_core.console import main_of, print_json, say
 from mfcd_core.store import Store
 from mfcd_train.ablate_cli import ablate
 from mfcd_train.build import build_fabric, load_model
 from mfcd_train.checkpoint import BEST, CHECKPOINT
 from mfcd_train.cost_cli import cost
-from mfcd_train.dataset import PROTOCOLS, split_rows
+from mfcd_train.dataset import split_rows
 from mfcd_train.evaluation import keep_evaluation
+from mfcd_train.evaluation_cli import check_fits, protocol_options, say_result
 from mfcd_train.evaluator import evaluate
 from mfcd_train.features_cli import features
+from mfcd_train.fuse import fuse
 from mfcd_train.report import write_report
 from mfcd_train.run_means import check_comparable, mean_of
 from mfcd_train.runlog import open_run
 from mfcd_train.stage import stage_options, staged
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mfcd_train.runlog import RunLog
 
 PATH = click.Path(path_type=Path)
 
@@ -52,17 +47,7 @@ def cli() -> None:
 @cli.command(context_settings={"show_default": True})
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=PATH)
 @click.argument("store", type=PATH)
-@click.option(
-    "--split", default="", show_default=False, help="Name of the split.  [default: the one that the run was trained on]"
-)
-@click.option("--clips", type=click.IntRange(min=1), default=15, help="Clips a video.")
-@click.option(
-    "--protocol",
-    type=click.Choice(list(PROTOCOLS)),
-    default="random",
-    help="random: random GOPs and crops by seed, as the paper. spread: evenly spread GOPs, centre crop.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the random protocol.")
+@protocol_options
 @click.option("--checkpoint", default=CHECKPOINT, help=f"Which one of RUN: the last, {BEST}, or one that was kept.")
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
 @stage_options
@@ -89,7 +74,7 @@ def accuracy(  # noqa: PLR0913 - one argument an option
     over seeds.
     """
     logs, opened = [open_run(run) for run in runs], Store(store)
-    splits = [_check_fits(log, opened, split) for log in logs]
+    splits = [check_fits(log, opened, split) for log in logs]
     check_comparable(logs, splits)
     results = []
     for log, name in zip(logs, splits, strict=True):
@@ -98,44 +83,13 @@ def accuracy(  # noqa: PLR0913 - one argument an option
             model = load_model(log, fabric, checkpoint)
             found = evaluate(fabric, model, nearer, log.recipe, split=name, clips=clips, seed=seed, protocol=protocol)
         results.append(keep_evaluation(log, opened, found, checkpoint, writes=fabric.is_global_zero))
-        _say_result(results[-1])
+        say_result(results[-1])
     mean = mean_of(results)
     if len(results) > 1:
         _say_mean(mean)
     if fabric.is_global_zero and as_json:
         print_json({"runs": results, "mean": mean} if len(results) > 1 else results[0])
     return 0
-
-
-def _check_fits(run: RunLog, store: Store, split: str) -> str:
-    """The split that a run is evaluated on: `split` or, where that is empty, its own.
-
-    Raises UsageError where it knows other classes, or there is no such split. Warns of test videos it was trained on.
-    """
-    if run.classes != list(store.classes):
-        known, has = run.classes[:3], list(store.classes[:3])
-        raise UsageError(f"{run.folder} knows classes {known} ..., {store.path} has {has} ...")
-    first = next(iter(store.splits), "")
-    own = run.recipe.data.split or first
-    name = split or own
-    test = split_rows(store, name)["test"]
-    seen = np.intersect1d(test, store.splits[own].get("train", ())) if own in store.splits else ()
-    if len(seen):
-        warn(f"{run.folder} was trained on {len(seen)} of the {len(test)} test videos of {name}: its split is {own}")
-    return name
-
-
-def _say_result(result: dict[str, Any]) -> None:
-    how = f"{result['clips']} clips each ({result['protocol']}), {result['clip_format']}"
-    say(f"{result['run']}: {result['num_videos']} videos of {result['split']}, {how}")
-    for unit in ("clip", "video"):
-        said = [
-            f"top-{k} {result[f'{unit}/top{k}']:6.1%}{_interval(result['intervals'][f'{unit}/top{k}'])}" for k in (1, 5)
-        ]
-        say(f"{unit:5s} {'   '.join(said)}")
-    say(f"chance      {result['chance']:6.1%}")
-    if result["num_videos_with_repeated_gops"]:
-        say(f"{result['num_videos_with_repeated_gops']} videos have fewer GOPs than clips: some are drawn again")
 
 
 def _say_mean(mean: dict[str, Any]) -> None:
@@ -148,10 +102,6 @@ def _say_mean(mean: dict[str, Any]) -> None:
 def _mean_text(found: dict[str, Any]) -> str:
     half = found["half_width"]
     return f"{found['mean']:6.1%}" + ("" if half is None else f" \N{PLUS-MINUS SIGN} {100 * half:.1f}")
-
-
-def _interval(ends: Sequence[float]) -> str:
-    return f" ({ends[0]:.1%} to {ends[1]:.1%})"
 
 
 @cli.command(context_settings={"show_default": True})
@@ -168,4 +118,5 @@ def report(store: Path, runs: tuple[Path, ...], *, out: Path) -> int:
 cli.add_command(ablate)
 cli.add_command(cost)
 cli.add_command(features)
+cli.add_command(fuse)
 main = main_of(cli)

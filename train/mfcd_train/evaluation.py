@@ -36,11 +36,12 @@ def keep_evaluation(
     origin = {"run": str(run.folder), "checkpoint": checkpoint, "training_seed": int(run.facts["seed"])}
     result = {**origin, "store": str(store.path), **evaluation.result}
     if writes:
-        _write(run.folder, store, evaluation, result)
+        write_evaluation(run.folder, store, evaluation, result)
     return result
 
 
-def _write(folder: Path, store: Store, evaluation: Evaluation, result: Mapping[str, Any]) -> None:
+def write_evaluation(folder: Path, store: Store, evaluation: Evaluation, result: Mapping[str, Any]) -> None:
+    """Write all files of an evaluation into `folder`; `result` says also what it is of."""
     files = {
         SCORES: _as_npz(store, evaluation, result),
         CONFUSION_TABLE: _as_csv(store.classes, evaluation.confusion).encode("utf-8", "replace"),

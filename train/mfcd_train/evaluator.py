@@ -65,7 +65,7 @@ def predict(
     batch_size, peers = min(recipe.data.batch_size, MAX_BATCH_SIZE), fabric.world_size
     rows = dealt_rows(len(draws), batch_size, fabric.global_rank, peers)
     scores = torch.zeros(len(draws), len(store.classes), device=fabric.device)
-    clip_format, assemble = recipe.data.clip_format, build_assembler(store, recipe)
+    clip_format, assemble = recipe.data.clip_format, build_assembler(store.settings, recipe.data)
     share_buffers(fabric, model.eval())
     batches = iter_batches(
         store,
@@ -91,26 +91,41 @@ def evaluate(  # noqa: PLR0913 - a protocol has this many numbers
     fabric: Fabric, model: nn.Module, store: Store, recipe: Recipe, *, split: str, clips: int, seed: int, protocol: str
 ) -> Evaluation:
     """Clip and video accuracy on the test videos of a split: everything a figure needs to be compared."""
-    videos = split_rows(store, split)["test"]
-    draws = evaluation_draws(store, videos, clips, seed, protocol)
-    shown = progress("evaluating", len(draws), "clips") if fabric.is_global_zero else nullcontext()
-    with shown as advance:
-        scores = predict(fabric, model, store, recipe, draws, advance)
-    result = {
-        **describe_scores(scores, store.videos.labels[videos], store.classes),
-        "num_videos": len(videos),
-        "num_videos_with_repeated_gops": int((store.videos.num_gops[videos] < clips).sum()),
+    draws = evaluation_draws(store, split_rows(store, split)["test"], clips, seed, protocol)
+    scores = score_clips(fabric, model, store, recipe, draws)
+    how = {
         "clips": clips,
         "protocol": protocol,
         "seed": seed,
         "split": split or next(iter(store.splits)),
-        "frames": store.settings.gop_size,
         "clip_format": recipe.data.clip_format,
-        "store_settings": store.settings.to_dict(),
-        "store_checksum": store.checksum,
         "weights_checksum": weights_checksum(model.state_dict()),
     }
-    return Evaluation(result, scores, draws, confusion_matrix(video_scores(scores, clips), store.videos.labels[videos]))
+    return judge_scores(scores, store, draws, how)
+
+
+def score_clips(fabric: Fabric, model: nn.Module, store: Store, recipe: Recipe, draws: Draws) -> NDArray[np.float32]:
+    """What `predict` gives, with its progress shown."""
+    shown = progress("evaluating", len(draws), "clips") if fabric.is_global_zero else nullcontext()
+    with shown as advance:
+        return predict(fabric, model, store, recipe, draws, advance)
+
+
+def judge_scores(scores: NDArray[np.float32], store: Store, draws: Draws, how: Mapping[str, Any]) -> Evaluation:
+    """The evaluation that scores (n, classes) of drawn clips make; `how` says how many are of a video, `clips`."""
+    clips = how["clips"]
+    videos = draws.video[::clips]
+    labels = store.videos.labels[videos]
+    result = {
+        **describe_scores(scores, labels, store.classes),
+        "num_videos": len(videos),
+        "num_videos_with_repeated_gops": int((store.videos.num_gops[videos] < clips).sum()),
+        **how,
+        "frames": store.settings.gop_size,
+        "store_settings": store.settings.to_dict(),
+        "store_checksum": store.checksum,
+    }
+    return Evaluation(result, scores, draws, confusion_matrix(video_scores(scores, clips), labels))
 
 
 def describe_scores(scores: NDArray[np.float32], labels: NDArray[np.int32], classes: Sequence[str]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from mfcd_core.store.settings import StoreSettings
     from mfcd_train.exporters import ExportFormat
-    from mfcd_train.models.mfnet3d import MFNet3D
+    from mfcd_train.models import Network
     from mfcd_train.runlog import RunLog
 
 NUM_CLIPS = 3
@@ -83,7 +83,7 @@ def cli(run: Path, *, kind: str, out: Path, store: Path | None, as_json: bool) -
     return 0
 
 
-def read_network(log: RunLog) -> MFNet3D:
+def read_network(log: RunLog) -> Network:
     """The network of a run on the CPU in float32, in eval mode."""
     network = build_model(log.recipe, len(log.classes))
     load_weights(network, load_checkpoint(log.folder)["model"], str(log.folder))
@@ -95,7 +95,8 @@ def describe(log: RunLog) -> dict[str, Any]:
     data, settings = log.recipe.data, log.settings
     clip_format = CLIP_FORMATS[data.clip_format]
     is_motion = clip_format.source == "motion"
-    shape = [clip_format.num_channels, settings.gop_size, data.crop_size, data.crop_size]
+    length = data.num_frames or clip_format.num_slots(settings.gop_size)
+    shape = [clip_format.num_channels, length, data.crop_size, data.crop_size]
     return {
         "labels": log.classes,
         "input": {"name": INPUT, "shape": ["batch", *shape], "axes": ["clip", "channel", "frame", "row", "column"]},
@@ -104,6 +105,7 @@ def describe(log: RunLog) -> dict[str, Any]:
         "scale": MOTION_SCALE if is_motion else RGB_SCALE,
         "clip_format": data.clip_format,
         "residual_offset": data.residual_offset,
+        "num_frames": data.num_frames,
         "frame_size": data.frame_size,
         "crop_size": data.crop_size,
         "store_settings": settings.to_dict(),
@@ -142,7 +144,7 @@ def random_gops(settings: StoreSettings) -> list[Gop]:
 
 
 def export(
-    network: MFNet3D, facts: dict[str, Any], export_format: ExportFormat, out: Path, clips: torch.Tensor
+    network: Network, facts: dict[str, Any], export_format: ExportFormat, out: Path, clips: torch.Tensor
 ) -> Check:
     """Write a network in one format, check it, then put it in place. Raises ExportError; then nothing was written."""
     program = trace_network(network, clips)
@@ -158,7 +160,7 @@ def export(
 
 
 def check_export(
-    network: MFNet3D, facts: dict[str, Any], export_format: ExportFormat, path: Path, clips: torch.Tensor
+    network: Network, facts: dict[str, Any], export_format: ExportFormat, path: Path, clips: torch.Tensor
 ) -> Check:
     """Run a written file on all clips at once and on one alone. Raises ExportError where it is not the network."""
     run, stored = export_format.load(path, 0)

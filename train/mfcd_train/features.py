@@ -16,6 +16,7 @@ from mfcd_train.assemble import build_assembler
 from mfcd_train.build import load_model
 from mfcd_train.dataset import Draws
 from mfcd_train.loader import iter_batches
+from mfcd_train.models.mfnet3d import MFNet3D
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,18 +57,21 @@ class Likeness:
 
 @torch.no_grad()
 def look(fabric: Fabric, run: RunLog, store: Store, video_id: str, gop_index: int) -> Seen:
-    """Feed the centre crop of a GOP to the network of a run, in eval mode. Raises UsageError for other classes."""
+    """Feed the centre crop of a GOP to the network of a run, in eval mode. Raises UsageError for other classes or networks."""
     if run.classes != list(store.classes):
         raise UsageError(
             f"{run.folder} was trained on other classes than {store.path} has: expected a run of this store"
         )
+    network = load_model(run, fabric)
+    if not isinstance(network, MFNet3D):
+        raise UsageError(f"{run.folder} is a {run.recipe.model.network}: expected MFNet-3D, whose layers these are")
     clip_format = run.recipe.data.clip_format
     draws = _one_draw(store, video_id, gop_index)
     needs_motion = CLIP_FORMATS[clip_format].needs_motion
     batch = next(iter(iter_batches(store, draws, 1, with_motion=needs_motion, num_threads=1)))
-    clip = build_assembler(store, run.recipe)(batch.to(fabric.device), [clip_format])[clip_format]
+    clip = build_assembler(store.settings, run.recipe.data)(batch.to(fabric.device), [clip_format])[clip_format]
     with fabric.autocast():
-        _, hints = load_model(run, fabric).forward_with_hints(clip.contiguous(memory_format=torch.channels_last_3d))
+        _, hints = network.forward_with_hints(clip.contiguous(memory_format=torch.channels_last_3d))
     return Seen(
         picture_of_clip(clip[0].cpu().numpy()), {name: maps[0].float().cpu().numpy() for name, maps in hints.items()}
     )
@@ -76,7 +80,7 @@ def look(fabric: Fabric, run: RunLog, store: Store, video_id: str, gop_index: in
 def _one_draw(store: Store, video_id: str, gop_index: int) -> Draws:
     row = store.videos.row_of(video_id)
     centre = np.full(1, 0.5, np.float32)
-    return Draws(np.array([row]), store.videos.first_gop[[row]] + gop_index, centre, centre, np.zeros(1, bool))
+    return Draws(np.array([row]), store.videos.first_gop[[row]] + gop_index, centre, centre, np.zeros(1, bool), centre)
 
 
 def picture_of_clip(clip: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ import torch
 
 from mfcd_core.bench import Run, interleave, median_run, run_here
 from mfcd_core.clip import CLIP_FORMATS
-from mfcd_train.assemble import Assembler
+from mfcd_train.assemble import build_assembler
 from mfcd_train.dataset import Draws, evaluation_draws
 from mfcd_train.loader import Batch, iter_batches
 
@@ -107,14 +107,13 @@ def random_batch(settings: StoreSettings, num_clips: int) -> Batch:
         plane[...] = 0 if name == "motion" else random.integers(0, 256, plane.shape, np.uint8)
     rows, half = np.zeros(num_clips, np.int64), np.full(num_clips, 0.5, np.float32)
     tensors = {name: torch.from_numpy(plane) for name, plane in planes.items()}
-    return Batch(tensors, torch.from_numpy(rows), Draws(rows, rows, half, half, np.zeros(num_clips, bool)))
+    return Batch(tensors, torch.from_numpy(rows), Draws(rows, rows, half, half, np.zeros(num_clips, bool), half))
 
 
 @torch.no_grad()
 def _assemble(subject: Subject, settings: StoreSettings, batch: Batch) -> Tensor:
     data = subject.recipe.data
-    assembler = Assembler(settings, data.frame_size, data.crop_size, data.residual_offset)
-    clip = assembler(batch.to(subject.device), [data.clip_format])[data.clip_format]
+    clip = build_assembler(settings, data)(batch.to(subject.device), [data.clip_format])[data.clip_format]
     if subject.device.type == "cuda":
         torch.cuda.synchronize(subject.device)
     return clip

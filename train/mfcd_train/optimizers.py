@@ -34,5 +34,13 @@ def _adamw(
     return torch.optim.AdamW(groups, rate, betas=(momentum, 0.999), weight_decay=weight_decay)
 
 
-OPTIMIZERS: dict[str, BuildOptimizer] = {"sgd": _sgd, "adamw": _adamw}
-"""`sgd` is the paper's; `adamw` (momentum is its first beta) learns faster where there is little time."""
+def _adam(
+    groups: Sequence[dict[str, Any]], rate: float, momentum: float, weight_decay: float, *, nesterov: bool
+) -> Optimizer:
+    del nesterov
+    return torch.optim.Adam(groups, rate, betas=(momentum, 0.999), eps=1e-3, weight_decay=weight_decay)
+
+
+OPTIMIZERS: dict[str, BuildOptimizer] = {"sgd": _sgd, "adamw": _adamw, "adam": _adam}
+"""`sgd` is the paper's; `adamw` (momentum is its first beta) learns faster where there is little time; `adam` is
+CoViAR's, with its epsilon of 0.001."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mfcd_core.clip import CLIP_FORMATS
-from mfcd_train.assemble import Assembler
+from mfcd_train.assemble import build_assembler
 from mfcd_train.dataset import PROTOCOLS, Draws
 from mfcd_train.loader import Batch
 
@@ -59,7 +59,7 @@ def iter_clips(
     gops: Iterable[Gop], settings: StoreSettings, data: DataRecipe, device: torch.device
 ) -> Iterator[Tensor]:
     """Yield centre clips in the recipe's format and batches, (N, C, T, crop, crop) float32, normalised, on `device`."""
-    assemble = Assembler(settings, data.frame_size, data.crop_size, data.residual_offset)
+    assemble = build_assembler(settings, data)
     gops = iter(gops)
     while batch := list(islice(gops, data.batch_size)):
         planes = batch_of(batch, settings, with_motion=CLIP_FORMATS[data.clip_format].needs_motion)
@@ -75,7 +75,8 @@ def batch_of(gops: Sequence[Gop], settings: StoreSettings, *, with_motion: bool)
         for array in arrays
     }
     centre, nothing = np.full(len(gops), 0.5, np.float32), np.zeros(len(gops), np.int64)
-    draws = Draws(video=nothing, gop=nothing, top=centre, left=centre, flip=np.zeros(len(gops), bool))
+    flip = np.zeros(len(gops), bool)
+    draws = Draws(video=nothing, gop=nothing, top=centre, left=centre, flip=flip, phase=centre)
     return Batch(planes, torch.full((len(gops),), -1), draws)
 
 

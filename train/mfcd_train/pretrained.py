@@ -1,4 +1,4 @@
-"""Weights to start from: published MFNet-3D checkpoints, runs of mfcd-train, and their checkpoints."""
+"""Weights to start from: published MFNet-3D checkpoints, torchvision's ResNets, runs of mfcd-train and theirs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 
 from mfcd_core.errors import UsageError
 from mfcd_train.checkpoint import CHECKPOINT, PARTS, listed, load_weights, read_tensors, why_unfit
+from mfcd_train.imagenet import STEM, from_torchvision, new_input
 from mfcd_train.runlog import RUN, open_run
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def read_pretrained(path: Path) -> Pretrained:
     weights = _tensors(file, state)
     if all(name.startswith(PARALLEL_PREFIX) for name in weights):
         weights = {name.removeprefix(PARALLEL_PREFIX): weight for name, weight in weights.items()}
+    weights = from_torchvision(weights)
     is_ours = all(part in state for part in PARTS) and (folder / RUN).is_file()
     return Pretrained(str(path), weights, tuple(open_run(folder).classes) if is_ours else ())
 
@@ -55,23 +57,26 @@ def read_pretrained(path: Path) -> Pretrained:
 def load_pretrained(model: nn.Module, pretrained: Pretrained, classes: Sequence[str]) -> str:
     """Load every tensor of `pretrained` into `model`, which tells `classes` apart; say in a line what was done.
 
-    A whole classifier of other classes is left out, and the model keeps its own. Counters of batches, which published
-    checkpoints do not have, start at 0. Raises UsageError naming what is missing, unexpected, of another shape or type,
-    or not finite; nothing is changed then.
+    A whole classifier of other classes is left out, and the model keeps its own; so it does with what an ImageNet
+    network has not, see `new_input`. Counters of batches, which published checkpoints do not have, start at 0. Raises
+    UsageError naming what is missing, unexpected, of another shape or type, or not finite; nothing is changed then.
     """
     own = model.state_dict()
     weights = dict(pretrained.weights)
-    said = ""
+    left_out, said = 0, ""
     if not _knows(pretrained, classes):
-        count = _count(weights)
+        count, left_out = _count(weights), len(CLASSIFIER)
         said = f"; its classifier of {count} other classes is left out, a new one of {len(classes)} begins"
         others = {name: own[name].new_empty(count, *own[name].shape[1:]) for name in CLASSIFIER if name in weights}
         weights |= {name: own[name] for name, other in others.items() if not why_unfit(name, weights[name], other)}
     if not any(name.endswith(COUNTER) for name in weights):
         weights |= {name: torch.zeros_like(entry) for name, entry in own.items() if name.endswith(COUNTER)}
-    load_weights(model, weights, pretrained.origin)
-    num_loaded = len(pretrained.weights) - (len(CLASSIFIER) if said else 0)
-    return f"{pretrained.origin}: {num_loaded} of {len(pretrained.weights)} tensors{said}"
+    kept = new_input(pretrained.weights, own)
+    if STEM in kept:
+        left_out += 1
+        said += f"; its first layer is left out, a new one for {own[STEM].shape[1]} channels begins"
+    load_weights(model, weights | kept, pretrained.origin)
+    return f"{pretrained.origin}: {len(pretrained.weights) - left_out} of {len(pretrained.weights)} tensors{said}"
 
 
 def _read(file: Path) -> Any:  # noqa: ANN401 - a file may hold anything

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -28,7 +28,7 @@ from mfcd_train.checkpoint import (
     load_weights,
     weights_checksum,
 )
-from mfcd_train.config import describe_keys
+from mfcd_train.config import MFNET3D, describe_keys
 from mfcd_train.dataset import split_rows
 from mfcd_train.preemption import PREEMPTED_STATUS, PreemptedError, sigterm_as_wish
 from mfcd_train.pretrained import load_pretrained, read_pretrained
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mfcd_train.config import Recipe
+    from mfcd_train.models.mfnet3d import MFNet3D
     from mfcd_train.runlog import RunLog
     from mfcd_train.watchers import Watcher
 
@@ -70,7 +71,8 @@ def _print_keys(context: click.Context, _option: click.Parameter, is_asked: bool
 @click.option("--teacher", type=click.Path(path_type=Path), help="Run that the student mimics.")
 @click.option(
     "--init",
-    help="Weights to start from: a run, a published MFNet-3D (.pth), or `none`. Default: the teacher, if there is one.",
+    help="Weights to start from: a run, a published MFNet-3D or torchvision ResNet (.pth), or `none`. Default: the "
+    "teacher, if there is one.",
 )
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one recipe key, as in optim.epochs=10."
@@ -104,7 +106,7 @@ def cli(  # noqa: PLR0913 - one parameter an option
     as_json: bool,
     **staging: Any,  # noqa: ANN401 - the options of `stage_options`
 ) -> int:
-    """Train MFNet-3D on STORE as a recipe says, into the run folder --out.
+    """Train the network of a recipe on STORE, into the run folder --out.
 
     A teacher sees the RGB rebuilt from the store; a student sees the compressed clip and mimics its teacher.
     """
@@ -199,7 +201,7 @@ def train(run: RunLog, store: Store, fabric: Fabric, *, wandb: bool = False) -> 
         say(f"resuming {run.folder} at epoch {progress.epoch} of {recipe.optim.epochs}, step {progress.step}")
     else:
         _initialise(network, run)
-    teacher = load_model(open_run(Path(run.facts["teacher"])), fabric) if recipe.distill.needs_teacher else None
+    teacher = _load_teacher(run, fabric) if recipe.distill.needs_teacher else None
     average = build_average(recipe.optim, network, fabric, progress.step)
     if average is not None:
         say(f"validation and checkpoints use the moving average of weights (ema_decay {recipe.optim.ema_decay})")
@@ -216,6 +218,10 @@ def train(run: RunLog, store: Store, fabric: Fabric, *, wandb: bool = False) -> 
         finally:
             for watcher in watchers:
                 watcher.try_close()
+
+
+def _load_teacher(run: RunLog, fabric: Fabric) -> MFNet3D:
+    return cast("MFNet3D", load_model(open_run(Path(run.facts["teacher"])), fabric))  # as `_open_teacher` has seen
 
 
 def _open_watchers(run: RunLog, progress: Progress, *, wandb: bool) -> list[Watcher]:
@@ -243,6 +249,8 @@ def _open_teacher(folder: Path, store: Store) -> dict[str, Any]:
         )
     if run.recipe.data.clip_format != TEACHER_FORMAT:
         raise UsageError(f"teacher {folder} was trained on {run.recipe.data.clip_format} clips, expected rgb")
+    if run.recipe.model.network != MFNET3D:
+        raise UsageError(f"teacher {folder} is a {run.recipe.model.network}, expected {MFNET3D}, as its student is")
     return load_checkpoint(folder)
 
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from mfcd_train.config import Recipe
     from mfcd_train.dataset import Draws
     from mfcd_train.loader import Batch
+    from mfcd_train.models import Network
     from mfcd_train.models.mfnet3d import MFNet3D
     from mfcd_train.runlog import RunLog
     from mfcd_train.schedule import Validation
@@ -69,7 +70,7 @@ class Trainer:
     fabric: Fabric
     store: Store
     run: RunLog
-    network: MFNet3D
+    network: Network
     model: Any
     optimizer: Optimizer
     average: AveragedModel | None = None
@@ -120,7 +121,7 @@ class Trainer:
         return bool(self.fabric.is_global_zero)
 
     @property
-    def evaluated(self) -> MFNet3D:
+    def evaluated(self) -> Network:
         """The network that is validated and saved to be used."""
         return self.network if self.average is None else self.average.module  # type: ignore[return-value]
 
@@ -217,7 +218,7 @@ class Trainer:
         """Eq. 8, or cross entropy alone without a teacher."""
         batch = batch.to(self.fabric.device)
         smoothing, distill = self.recipe.optim.label_smoothing, self.recipe.distill
-        clips = build_assembler(self.store, self.recipe)(batch, self._formats)
+        clips = build_assembler(self.store.settings, self.recipe.data)(batch, self._formats)
         own = clips[self.recipe.data.clip_format].contiguous(memory_format=torch.channels_last_3d)
         if self.teacher is None:
             logits = self.model(own)

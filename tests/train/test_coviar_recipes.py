@@ -1,0 +1,30 @@
+"""CoViAR's recipes: what its networks see, and how its authors trained them."""
+
+from __future__ import annotations
+
+import pytest
+
+from mfcd_train.recipe_files import load_recipe
+
+COVIAR = ["coviar-iframe", "coviar-motion", "coviar-residual"]
+
+
+@pytest.mark.parametrize("prefix", ["", "demo-"])
+def test_coviars_networks_see_an_iframe_and_three_frames_of_residuals_and_motion(prefix: str) -> None:
+    data = {name: load_recipe(prefix + name).data for name in COVIAR}
+    assert {name: (d.clip_format, d.num_frames) for name, d in data.items()} == {
+        "coviar-iframe": ("iframe", 0),
+        "coviar-motion": ("motion", 3),
+        "coviar-residual": ("residual-only", 3),
+    }
+
+
+def test_coviar_trains_as_its_authors_published_for_ucf101() -> None:
+    rates = {name: load_recipe(name).optim.learning_rate for name in COVIAR}
+    assert rates == {"coviar-iframe": 0.0003, "coviar-motion": 0.01, "coviar-residual": 0.005}
+    for name in COVIAR:
+        recipe = load_recipe(name)
+        optim, data = recipe.optim, recipe.data
+        assert (optim.optimizer, optim.weight_decay, optim.backbone_factor, optim.gamma) == ("adam", 1e-4, 0.01, 0.1)
+        assert (optim.epochs, optim.milestones, data.batch_size) == (510, (150, 270, 390), 80)
+        assert (data.frame_size, data.crop_size) == (256, 224)
