@@ -57,7 +57,7 @@ class Likeness:
 
 @torch.no_grad()
 def look(fabric: Fabric, run: RunLog, store: Store, video_id: str, gop_index: int) -> Seen:
-    """Feed the centre crop of a GOP to the network of a run, in eval mode. Raises UsageError for other classes or networks."""
+    """Feed the centre crop of a GOP to the network of a run, in eval mode. Raises UsageError where that cannot be."""
     if run.classes != list(store.classes):
         raise UsageError(
             f"{run.folder} was trained on other classes than {store.path} has: expected a run of this store"
