@@ -45,3 +45,9 @@ def test_a_page_turns_dark_where_that_is_preferred(pages: dict[str, Path], name:
     light, dark = (measure(pages[name], tmp_path, DESK_PX, dark=dark) for dark in (False, True))
     assert brightness(light["paper"]) - brightness(light["ink"]) > 150
     assert brightness(dark["ink"]) - brightness(dark["paper"]) > 150
+
+
+def test_a_report_shows_what_was_taken_for_what(pages: dict[str, Path]) -> None:
+    text = pages["report"].read_text(encoding="utf-8")
+    assert "What was taken for what" in text
+    assert text.count('<img class="confusion"') == 2

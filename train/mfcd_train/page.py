@@ -11,7 +11,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from mfcd_core.atomic import replacing
 from mfcd_train.metrics import points
-from mfcd_train.pictures import png_uri
+from mfcd_train.pictures import data_uri, png_uri
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +33,7 @@ def _environment() -> Environment:
         "percent": lambda share: f"{share:.1%}",
         "points": points,
         "png": png_uri,
+        "png_file": lambda content: data_uri("image/png", content),
         "toml": lambda recipe: tomli_w.dumps(recipe.to_dict()),
     }
     return environment

@@ -97,12 +97,12 @@ def _spread(num_frames: int, num_columns: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, num_frames - 1, num_columns).round().astype(np.int64))
 
 
-def png_uri(picture: NDArray[np.uint8]) -> str:
-    """A picture (H, W, 3 or 4) as a PNG; one with a side above `MAX_TILE_PX` is averaged down by a whole factor."""
-    factor = -(-max(picture.shape[:2]) // MAX_TILE_PX)
+def png_uri(picture: NDArray[np.uint8], max_px: int = MAX_TILE_PX) -> str:
+    """A picture (H, W, 3 or 4) as a PNG; one with a side above `max_px` is averaged down by a whole factor."""
+    factor = -(-max(picture.shape[:2]) // max_px)
     file = BytesIO()
     imsave(file, _averaged(picture, factor), format="png", metadata={"Software": "mfcd"})
-    return _data_uri("image/png", file)
+    return data_uri("image/png", file.getvalue())
 
 
 def _averaged(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
@@ -142,7 +142,7 @@ def svg_uri(figure: Figure) -> str:
     """A figure as an SVG without background."""
     file = BytesIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _data_uri("image/svg+xml", file)
+    return data_uri("image/svg+xml", file.getvalue())
 
 
 def _draw(axes: Axes, curve: Curve, *, smoothed: bool) -> None:
@@ -195,5 +195,6 @@ def moving_mean(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     return mean
 
 
-def _data_uri(media_type: str, file: BytesIO) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(file.getvalue()).decode()}"
+def data_uri(media_type: str, content: bytes) -> str:
+    """The bytes of a file as a source for pages that need no other file."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

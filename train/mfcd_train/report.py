@@ -14,6 +14,7 @@ from mfcd_core.pictures import colour_wheel
 from mfcd_train.dataset import split_rows
 from mfcd_train.page import write_page
 from mfcd_train.pictures import Curve, build_strip, curves_uri, explained_levels
+from mfcd_train.report_videos import find_verdicts
 from mfcd_train.runlog import EVALUATION, VALIDATION_CE, VALIDATION_TOP1, VALIDATION_TOP5
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from mfcd_core.gop import Gop
     from mfcd_core.store import Store
+    from mfcd_train.report_videos import Verdicts
     from mfcd_train.runlog import RunLog
 
 TEMPLATE = "report.html.j2"
@@ -50,10 +52,11 @@ MAX_CANDIDATES = 64
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """A run with its evaluation.json, or nothing, its name on the page and the look of its lines."""
+    """A run with its evaluation.json and what became of each video, or nothing, its name and the look of its lines."""
 
     log: RunLog
     evaluation: Mapping[str, Any]
+    verdicts: Verdicts | None
     name: str
     colour: str
     line_style: str
@@ -146,15 +149,17 @@ def _open_evaluated(store: Store, runs: Sequence[RunLog], *, with_accuracy: bool
     names = [run.folder.resolve().name for run in runs]
     if len(set(names)) < len(names):
         names = [str(run.folder) for run in runs]
+    evaluations = [_read_evaluation(store, run) if with_accuracy else {} for run in runs]
     return [
         ReportedRun(
             log=run,
-            evaluation=_read_evaluation(store, run) if with_accuracy else {},
+            evaluation=evaluation,
+            verdicts=find_verdicts(store, run.folder, evaluation),
             name=name,
             colour=COLOURS[i % len(COLOURS)],
             line_style=LINE_STYLES[i // len(COLOURS) % len(LINE_STYLES)],
         )
-        for i, (run, name) in enumerate(zip(runs, names, strict=True))
+        for i, (run, name, evaluation) in enumerate(zip(runs, names, evaluations, strict=True))
     ]
 
 
