@@ -17,7 +17,7 @@ from mfcd_train.features import likeness, liveliest, look, picture_of_map, sprea
 from mfcd_train.models.mfnet3d import HINT_LAYERS
 from mfcd_train.page import write_page
 from mfcd_train.report import choose_gop
-from mfcd_train.runlog import open_run
+from mfcd_train.runlog import names_of, open_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,35 +92,20 @@ def features(  # noqa: PLR0913 - one argument an option
     are those of the first run that vary most. Those of the same number mean the same only in networks that began with
     the same weights, or mimic each other: --match looks for the most alike one.
     """
-    opened, logs = Store(store), dict(zip(_names(runs), map(open_run, runs), strict=True))
-    first = next(iter(logs.values()))
-    video, gop = _choose(opened, first, video, gop)
-    fabric = build_fabric(first.recipe, device)
-    seen = {name: look(fabric, log, opened, video, gop) for name, log in logs.items()}
+    opened, logs = Store(store), [open_run(run) for run in runs]
+    video, gop = _choose(opened, logs[0], video, gop)
+    fabric = build_fabric(logs[0].recipe, device)
+    names, all_seen = names_of(logs), [look(fabric, log, opened, video, gop) for log in logs]
+    seen = dict(zip(names, all_seen, strict=True))
     shown = [_layer(layer, seen, channels, num_channels, match=match) for layer in layers]
     times = spread_times(opened.settings.gop_size)
-    write_page(
-        out,
-        TEMPLATE,
-        store=opened,
-        store_name=opened.path.resolve().name,
-        video=video,
-        gop=gop,
-        formats={name: log.recipe.data.clip_format for name, log in logs.items()},
-        clips={name: found.clip[times] for name, found in seen.items()},
-        times=times.tolist(),
-        layers=shown,
-        match=match,
-    )
+    fed = [(name, log.recipe.data.clip_format, seen[name].clip[times]) for name, log in zip(names, logs, strict=True)]
+    place = {"store_name": opened.path.resolve().name, "video": video, "gop": gop}
+    write_page(out, TEMPLATE, **place, fed=fed, times=times.tolist(), layers=shown, match=match)
     say(f"features: {out.resolve()}")
     if as_json:
         print_json(_result(video, gop, shown))
     return 0
-
-
-def _names(runs: Sequence[Path]) -> list[str]:
-    names = [run.resolve().name for run in runs]
-    return names if len(set(names)) == len(names) else [str(run) for run in runs]
 
 
 def _choose(store: Store, run: RunLog, video: str | None, gop: int | None) -> tuple[str, int]:

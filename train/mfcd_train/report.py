@@ -15,7 +15,7 @@ from mfcd_train.dataset import split_rows
 from mfcd_train.page import write_page
 from mfcd_train.pictures import Curve, build_strip, curves_uri, explained_levels
 from mfcd_train.report_videos import find_verdicts
-from mfcd_train.runlog import EVALUATION, VALIDATION_CE, VALIDATION_TOP1, VALIDATION_TOP5
+from mfcd_train.runlog import EVALUATION, VALIDATION_CE, VALIDATION_TOP1, VALIDATION_TOP5, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -146,9 +146,6 @@ def _candidates(rows: NDArray[np.int64]) -> list[int]:
 
 
 def _open_evaluated(store: Store, runs: Sequence[RunLog], *, with_accuracy: bool) -> list[ReportedRun]:
-    names = [run.folder.resolve().name for run in runs]
-    if len(set(names)) < len(names):
-        names = [str(run.folder) for run in runs]
     evaluations = [_read_evaluation(store, run) if with_accuracy else {} for run in runs]
     return [
         ReportedRun(
@@ -159,7 +156,7 @@ def _open_evaluated(store: Store, runs: Sequence[RunLog], *, with_accuracy: bool
             colour=COLOURS[i % len(COLOURS)],
             line_style=LINE_STYLES[i // len(COLOURS) % len(LINE_STYLES)],
         )
-        for i, (run, name, evaluation) in enumerate(zip(runs, names, evaluations, strict=True))
+        for i, (run, name, evaluation) in enumerate(zip(runs, names_of(runs), evaluations, strict=True))
     ]
 
 

@@ -21,7 +21,7 @@ from mfcd_train.recipe_files import load_recipe
 from mfcd_train.schedule import Validation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mfcd_core.store import Store
@@ -179,6 +179,12 @@ def open_run(folder: Path) -> RunLog:
     if not _are_facts(facts):
         raise UsageError(f"{folder / RUN}: not a record of mfcd-train; expected seed, teacher, init and classes in it")
     return RunLog(folder, load_recipe(str(folder / RECIPE)), facts)
+
+
+def names_of(runs: Sequence[RunLog]) -> list[str]:
+    """What to call runs beside each other: the names of their folders, or the whole paths where two are alike."""
+    names = [run.folder.resolve().name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
 
 
 def _are_facts(facts: Any) -> bool:  # noqa: ANN401 - a file may hold anything
