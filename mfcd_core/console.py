@@ -11,14 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from mfcd_core.errors import MfcdError
 
@@ -114,6 +106,15 @@ def progress(description: str, total: float, unit: str) -> Iterator[Advance]:
 
 @contextmanager
 def _bar(description: str, total: float, unit: str) -> Iterator[Advance]:
+    from rich.progress import (  # noqa: PLC0415, for a terminal alone
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
     columns += [
         TextColumn("{task.fields[rate]}"),

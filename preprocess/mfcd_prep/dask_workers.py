@@ -32,6 +32,7 @@ class OnDask:
 
     client: Client
     breaks: bool = False
+    is_here: bool = False
     _seen_worker: float = field(default_factory=time.monotonic)
 
     @classmethod

@@ -59,12 +59,13 @@ def encode_videos(  # noqa: PLR0913, one argument an option
     encoded = encoded.absolute()  # workers of a cluster began in folders of their own
     plan = plan_videos(source, encoded, settings, lists, limit=limit, part=part, timeout_seconds=timeout_seconds)
     require_own_or_empty(encoded)
-    if plan.todo.any():
-        require_ffmpeg()
+    ffmpeg = require_ffmpeg() if plan.todo.any() else None
+    if ffmpeg:
         with output_faults(encoded):
             (encoded / MANIFEST_NAME).unlink(missing_ok=True)  # it speaks of files that are about to change
     with scratch_folder(encoded) as scratch:
-        _run(plan, EncodeWorker(plan.catalog.root, encoded, scratch, settings, plan.settings, timeout_seconds), workers)
+        root, digest, theirs = plan.catalog.root, plan.settings, ffmpeg if workers.is_here else None
+        _run(plan, EncodeWorker(root, encoded, scratch, settings, digest, timeout_seconds, theirs), workers)
     pruned = plan.vanished if prune else ()
     for video_id in pruned:
         (encoded / f"{video_id}.mp4").unlink(missing_ok=True)

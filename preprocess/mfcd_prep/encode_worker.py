@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mfcd_prep.encode_entry import Todo
     from mfcd_prep.encode_groups import Group
     from mfcd_prep.encode_settings import EncodeSettings
+    from mfcd_prep.ffmpeg import Program
     from mfcd_prep.transcode import Transcoder
     from mfcd_prep.workspace import FileStat
 
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 class EncodeWorker:
     """The work of one task, in whatever process; what it returns is what the journal keeps.
 
-    root, encoded, scratch, settings, timeout_seconds: see `Transcoder`. digest: stands for the settings.
+    root, encoded, scratch, settings, timeout_seconds: see `Transcoder`. digest: stands for the settings. ffmpeg: to
+    encode with, None is the one of the machine where the worker is.
     """
 
     root: Path
@@ -41,6 +43,7 @@ class EncodeWorker:
     settings: EncodeSettings
     digest: str
     timeout_seconds: float | None
+    ffmpeg: Program | None
 
     def __call__(self, group: Group) -> tuple[Entry, ...]:
         """Encode the videos of a group; one by itself is not, where source and output have the bytes of the journal.
@@ -83,9 +86,11 @@ class EncodeWorker:
         return self._entry(todo, content, input_now, record)
 
     def _transcoder(self) -> Transcoder:
-        from mfcd_prep.transcode import Transcoder  # noqa: PLC0415, whoever hands out the tasks needs no decoder
+        from mfcd_prep.ffmpeg import find_ffmpeg  # noqa: PLC0415, whoever hands out the tasks needs no decoder
+        from mfcd_prep.transcode import Transcoder  # noqa: PLC0415, as above
 
-        return Transcoder(self.root, self.encoded, self.scratch, self.settings, self.timeout_seconds)
+        program = self.ffmpeg or find_ffmpeg()
+        return Transcoder(self.root, self.encoded, self.scratch, self.settings, self.timeout_seconds, program)
 
     def _source(self, todo: Todo) -> Path:
         return self.root / todo.video.path

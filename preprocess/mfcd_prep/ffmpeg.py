@@ -9,10 +9,9 @@ import subprocess
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import ffmpeg
-import imageio_ffmpeg
 
 from mfcd_core.errors import KilledError, MfcdError
 from mfcd_prep.damage import require_frames
@@ -58,6 +57,13 @@ BOUNDED = ("-filter_threads", "1", "-filter_complex_threads", "1", "-max_alloc",
 Filter = tuple[str, "Mapping[str, str | int]"]
 
 
+class Program(NamedTuple):
+    """An ffmpeg: where it is, and what it calls itself, for example `n9.0.2`."""
+
+    binary: str
+    version: str
+
+
 @dataclass(frozen=True)
 class EncodeCommand:
     """What one run of ffmpeg is to do.
@@ -65,8 +71,9 @@ class EncodeCommand:
     track_index: the stream of `source` to encode. size: (width, height) of the encoded frames, pixels. source_fps:
     nominal rate; frame k gets the time k / source_fps, so that each decoded frame is kept. fps: resample to this rate
     instead, by the source's own times. in_matrix: `scale`'s name for the source's matrix. first_filters: what makes
-    upright, progressive pictures of the source's. num_padding: times the last frame is repeated. Transparent pixels
-    keep the colour that is stored under them.
+    upright, progressive pictures of the source's. max_frames: write no more than these of the first, but decode all;
+    not together with `fps`. num_padding: times the last frame is repeated. Transparent pixels keep the colour that is
+    stored under them.
     """
 
     source: Path
@@ -79,7 +86,13 @@ class EncodeCommand:
     fps: Fraction | None = None
     in_matrix: str = "auto"
     first_filters: tuple[Filter, ...] = ()
+    max_frames: int | None = None
     num_padding: int = 0
+
+    def num_written(self, num_real: int) -> int:
+        """Frames of the output where the source has `num_real`, none of them lost."""
+        kept = num_real if self.max_frames is None else min(num_real, self.max_frames)
+        return kept + self.num_padding
 
     def arguments(self) -> list[str]:
         """The command line after the program's name."""
@@ -103,6 +116,8 @@ class EncodeCommand:
             video = video.filter(name, **options)
         if self.fps:
             video = video.filter("fps", str(self.fps))
+        if self.max_frames is not None:  # by time: a frame lost before this one is missing in the output
+            video = video.filter("select", f"lt(t*{self.source_fps},{self.max_frames - 0.5})")
         video = video.filter(
             "scale",
             *self.size,
@@ -140,6 +155,8 @@ def ffmpeg_binary() -> str:
         if found is None:
             raise MfcdError(f"MFCD_FFMPEG is {wish!r}, which is no program: correct or unset it")
         return found
+    import imageio_ffmpeg  # noqa: PLC0415, a worker that is told its program needs it not
+
     try:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError as error:
@@ -148,41 +165,56 @@ def ffmpeg_binary() -> str:
 
 @cache
 def ffmpeg_version(binary: str) -> str:
-    """What the program calls itself, for example `n9.0.2`."""
+    """What the program calls itself."""
     said = subprocess.run([binary, "-version"], capture_output=True, text=True, check=False)  # noqa: S603, as above
     return said.stdout.removeprefix("ffmpeg version ").partition(" ")[0]
 
 
-def require_ffmpeg() -> None:
-    """Raise MfcdError where the program does not even say its version: every video would fail with it."""
+def find_ffmpeg() -> Program:
+    """The program that this process is to use. It is started for that, twice the first time. Raises MfcdError."""
     binary = ffmpeg_binary()
-    if not ffmpeg_version(binary):
-        raise MfcdError(f"{binary} does not run as ffmpeg: unset or correct MFCD_FFMPEG, and run mfcd-prep doctor")
+    return Program(binary, ffmpeg_version(binary))
 
 
-def encode(command: EncodeCommand, deadline: Deadline = NO_DEADLINE) -> FfmpegResult:
-    """Run `command`.
+def require_ffmpeg() -> Program:
+    """As `find_ffmpeg`.
+
+    Raises:
+        MfcdError: there is none, or it does not even say its version: every video would fail with it.
+    """
+    program = find_ffmpeg()
+    if not program.version:
+        raise MfcdError(
+            f"{program.binary} does not run as ffmpeg: unset or correct MFCD_FFMPEG, and run mfcd-prep doctor"
+        )
+    return program
+
+
+def encode(command: EncodeCommand, deadline: Deadline = NO_DEADLINE, binary: str | None = None) -> FfmpegResult:
+    """Run `command`. binary: of ffmpeg, None is this process's.
 
     Raises:
         VideoError: ffmpeg gave up on the video, or decoded no frame of it.
         DeadlineError, KilledError, OutputError, MfcdError: this says nothing about the video.
     """
-    result = _run(command, deadline)
+    result = _run(command, deadline, binary)
     if result.cannot_read is not None:  # a damaged file says so at the same place again, a disk or a network hardly
-        first, result = result, _run(command, deadline)
+        first, result = result, _run(command, deadline, binary)
         if result.num_packets is None or (result.cannot_read and result.num_packets != first.num_packets):
             raise MfcdError(f"its file could not be read ({first.cannot_read}): look after the disk, then run again")
     require_frames(result)
     return result
 
 
-def encode_together(commands: Sequence[EncodeCommand], deadline: Deadline = NO_DEADLINE) -> tuple[FfmpegResult, ...]:
-    """Run all of `commands` in one start of the program.
+def encode_together(
+    commands: Sequence[EncodeCommand], deadline: Deadline = NO_DEADLINE, binary: str | None = None
+) -> tuple[FfmpegResult, ...]:
+    """Run all of `commands` in one start of the program. binary: as of `encode`.
 
     Raises:
         MfcdError: it did not end well and without a word. Whose fault that is shows when each is run by itself.
     """
-    log, exit_status = _logged(commands, deadline)
+    log, exit_status = _logged(commands, deadline, binary)
     results = tuple(log.result(exit_status, number) for number in range(len(commands)))
     for result in results:
         require_frames(result)
@@ -191,13 +223,13 @@ def encode_together(commands: Sequence[EncodeCommand], deadline: Deadline = NO_D
     return results
 
 
-def _logged(commands: Sequence[EncodeCommand], deadline: Deadline) -> tuple[LogReader, int]:
+def _logged(commands: Sequence[EncodeCommand], deadline: Deadline, binary: str | None) -> tuple[LogReader, int]:
     log = LogReader()
-    return log, run_process([ffmpeg_binary(), *arguments_of(commands)], deadline, log.take)
+    return log, run_process([binary or ffmpeg_binary(), *arguments_of(commands)], deadline, log.take)
 
 
-def _run(command: EncodeCommand, deadline: Deadline) -> FfmpegResult:
-    log, exit_status = _logged([command], deadline)
+def _run(command: EncodeCommand, deadline: Deadline, binary: str | None) -> FfmpegResult:
+    log, exit_status = _logged([command], deadline, binary)
     result = log.result(exit_status)
     if result.signal is not None:
         raise KilledError(f"ffmpeg was told to end by signal {result.signal}: run again")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from mfcd_prep.bitstream import check_gop_grid, cut_to
 from mfcd_prep.container_end import missing_end
 from mfcd_prep.damage import find_damage
 from mfcd_prep.encode_settings import TAILS
-from mfcd_prep.ffmpeg import EncodeCommand, encode, encode_together, ffmpeg_binary, ffmpeg_version
+from mfcd_prep.ffmpeg import EncodeCommand, encode, encode_together, find_ffmpeg
 from mfcd_prep.hashing import hash_file
 from mfcd_prep.manifest import VideoRecord
 from mfcd_prep.mpeg4 import read_picture_types
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from mfcd_core.catalog import Video
     from mfcd_prep.encode_settings import EncodeSettings
+    from mfcd_prep.ffmpeg import Program
     from mfcd_prep.ffmpeg_log import FfmpegResult
     from mfcd_prep.source import SourceInfo
 
@@ -41,7 +42,7 @@ class Transcoder:
     """Encodes one video after another into ENCODED.
 
     root: SOURCE. scratch: folder for unfinished files, in the file system of `encoded`.
-    timeout_seconds: that one video may take, all in all.
+    timeout_seconds: that one video may take, all in all. ffmpeg: to encode with.
     """
 
     root: Path
@@ -49,6 +50,7 @@ class Transcoder:
     scratch: Path
     settings: EncodeSettings
     timeout_seconds: float | None = None
+    ffmpeg: Program = field(default_factory=find_ffmpeg)
 
     def transcode(self, video: Video) -> VideoRecord:
         """Encode, check and publish `<id>.mp4`; a video that cannot be used gives a record that says why.
@@ -72,9 +74,11 @@ class Transcoder:
             if sum(info.width * info.height for info in infos) > MAX_PIXELS_TOGETHER:
                 raise MfcdError("their frames are too large for one program")
             commands = [attempt.first_command(info) for attempt, info in zip(attempts, infos, strict=True)]
-            results = encode_together(commands, deadline)
+            results = encode_together(commands, deadline, self.ffmpeg.binary)
             todo = zip(attempts, videos, infos, results, strict=True)
-            ended = [a.encoded(_with_source(_record(video), info), info, result) for a, video, info, result in todo]
+            ended = [
+                a.encoded(_with_source(a.blank_record(video), info), info, result) for a, video, info, result in todo
+            ]
             return tuple(attempt.finished(*end) for attempt, end in zip(attempts, ended, strict=True))
 
     def _attempt(self, video: Video, folder: Path, deadline: Deadline, number: int = 0) -> _Attempt:
@@ -99,7 +103,7 @@ class _Attempt:
     deadline: Deadline
 
     def run(self, video: Video) -> VideoRecord:
-        record = _record(video)
+        record = self.blank_record(video)
         try:
             info = probe(self.source, self.deadline)
             record = _with_source(record, info)
@@ -110,6 +114,10 @@ class _Attempt:
             failed = replace(record, status="failed", reason=reason, problem=problem, damage=None)
             return replace(failed, num_frames=None, real_frames=None, num_gops=None)
 
+    def blank_record(self, video: Video) -> VideoRecord:
+        """What is known of a video before anything is done."""
+        return VideoRecord(video.id, video.path, video.label, encoder=self.job.ffmpeg.version)
+
     def _verdict(self, error: VideoError) -> tuple[str, str]:
         """Problem and reason: a file that cannot be opened may be one whose end is missing."""
         end = missing_end(self.source) if error.problem == "not-a-video" else None
@@ -118,15 +126,18 @@ class _Attempt:
     def encoded(
         self, record: VideoRecord, info: SourceInfo, first: FfmpegResult | None = None
     ) -> tuple[VideoRecord, Path]:
-        """Encode; a tail that needs padding may take a second run. first: of `first_command`, where it was run."""
+        """Encode; where the header was wrong of the number of frames, that may take a second run or a cut.
+
+        first: of `first_command`, where it was run.
+        """
         gop_size, command = self.job.settings.gop_size, self.first_command(info)
-        record, num_written = self._encode(record, command, first)
-        wanted = TAILS[self.job.settings.tail](num_written - command.num_padding, gop_size)
-        if wanted > num_written:
-            command = replace(command, num_padding=gop_size - 1)
-            record, num_written = self._encode(record, command)
-        record = self._with_counts(record, num_written - command.num_padding)
-        if record.num_frames == num_written:
+        record, num_real = self._encode(record, command, first)
+        wanted = TAILS[self.job.settings.tail](num_real, gop_size)
+        if wanted > command.num_written(num_real):
+            command = replace(command, max_frames=None, num_padding=gop_size - 1 if wanted > num_real else 0)
+            record, num_real = self._encode(record, command)
+        record = self._with_counts(record, num_real)
+        if record.num_frames == command.num_written(num_real):
             return record, self.whole
         cut = self.whole.with_suffix(".cut.mp4")
         cut_to(self.whole, cut, record.num_frames or 0)
@@ -150,16 +161,18 @@ class _Attempt:
     def _encode(
         self, record: VideoRecord, command: EncodeCommand, result: FfmpegResult | None = None
     ) -> tuple[VideoRecord, int]:
-        """Run ffmpeg, where it was not; return what it said of the source and the number of frames that it wrote."""
-        result = result or encode(command, self.deadline)
+        """Run ffmpeg, where it was not; return what it said of the source and the number of frames that there are."""
+        result = result or encode(command, self.deadline, self.job.ffmpeg.binary)
         record = self._with_complaints(record, command, result)
-        if result.num_written is None:
-            raise MfcdError("ffmpeg did not say how many frames it wrote: run mfcd-prep doctor, or update it")
-        num_kept = result.num_written - command.num_padding
-        if command.fps is None and result.num_decoded not in (None, num_kept):
-            lost = f"ffmpeg decoded {result.num_decoded} frames but kept {num_kept}: expected all of them"
+        if result.num_written is None or result.num_decoded is None:
+            raise MfcdError("ffmpeg did not say how many frames it read and wrote: run mfcd-prep doctor, or update it")
+        if command.fps is not None:
+            return record, result.num_written - command.num_padding
+        expected = command.num_written(result.num_decoded)
+        if result.num_written != expected:
+            lost = f"ffmpeg decoded {result.num_decoded} frames but wrote {result.num_written}: expected {expected}"
             raise VideoError(lost, "off-grid")
-        return record, result.num_written
+        return record, result.num_decoded
 
     def _with_complaints(self, record: VideoRecord, command: EncodeCommand, result: FfmpegResult) -> VideoRecord:
         num_with_holes = 0
@@ -219,12 +232,17 @@ def encode_command(
         fps=settings.fps,
         in_matrix=info.matrix_read_as,
         first_filters=info.first_filters,
+        max_frames=None if num_padding else _most_frames(info, settings),
         num_padding=num_padding,
     )
 
 
-def _record(video: Video) -> VideoRecord:
-    return VideoRecord(video.id, video.path, video.label, encoder=ffmpeg_version(ffmpeg_binary()))
+def _most_frames(info: SourceInfo, settings: EncodeSettings) -> int | None:
+    """What is wanted of the frames that the header says, where that is a part of them; else, and at any doubt, None."""
+    if settings.fps or info.num_frames_from_header is None:
+        return None
+    wanted = TAILS[settings.tail](info.num_frames_from_header, settings.gop_size)
+    return wanted if 0 < wanted < info.num_frames_from_header else None
 
 
 def _with_source(record: VideoRecord, info: SourceInfo) -> VideoRecord:

@@ -33,6 +33,10 @@ class Workers(Protocol):
         """Whether a process that dies takes the whole pool, and every task under way, with it."""
 
     @property
+    def is_here(self) -> bool:
+        """Whether all tasks run on this machine."""
+
+    @property
     def num_slots(self) -> int:
         """Tasks that may be under way at once, waiting ones included."""
 
@@ -54,6 +58,7 @@ class InThisProcess:
     """One task after another, here; a task that crashes takes the run with it."""
 
     breaks: bool = False
+    is_here: bool = True
     num_slots: int = 1
 
     def pool(self) -> AbstractContextManager[Executor]:
@@ -89,6 +94,7 @@ class OnThisMachine:
 
     jobs: int
     breaks: bool = True
+    is_here: bool = True
 
     @property
     def num_slots(self) -> int:
