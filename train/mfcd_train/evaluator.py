@@ -72,6 +72,7 @@ def predict(
         draws[rows],
         batch_size,
         with_motion=CLIP_FORMATS[clip_format].needs_motion,
+        with_residual=CLIP_FORMATS[clip_format].needs_residual,
         num_threads=recipe.run.loader_threads,
     )
     for number, batch in enumerate(batches):
