@@ -36,6 +36,11 @@ class ClipFormat:
         """Whether the accumulated motion has to be read: for rebuilt frames (Eq. 2) and for motion itself."""
         return self.source in {"frames", "motion"}
 
+    @property
+    def needs_residual(self) -> bool:
+        """Whether the accumulated residual has to be read, as it is for all but the I-frame and motion alone."""
+        return self.source in {"residual", "frames"}
+
     def num_slots(self, gop_size: int) -> int:
         """Slots of a clip that is made of a GOP."""
         return 1 if self.source == "iframe" else gop_size

@@ -33,6 +33,11 @@ class StoredArray:
     digits: bool = True
 
     @property
+    def kind(self) -> str:
+        """iframe, residual or motion: the first word of its name."""
+        return self.name.partition("/")[0]
+
+    @property
     def row_axis(self) -> int:
         """Where rows are among the axes of plain values."""
         return self.axes.index("row")

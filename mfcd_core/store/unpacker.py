@@ -36,12 +36,13 @@ load_numba()
 class PlaneReader:
     """Reads GOPs in plain values into memory of the caller; safe under threads, fork and spawn.
 
-    arrays: what is read of a GOP, all of `StoreSettings.stored_arrays` or all but motion.
+    arrays: what is read of a GOP: of `StoreSettings.stored_arrays` I-frames, residuals unless left out, and motion.
     """
 
-    def __init__(self, store: Store, *, with_motion: bool) -> None:
+    def __init__(self, store: Store, *, with_motion: bool, with_residual: bool = True) -> None:
         self._store = store
-        self.arrays = [array for array in store.settings.stored_arrays() if with_motion or array.name != "motion"]
+        self._kinds = {"iframe": True, "residual": with_residual, "motion": with_motion}
+        self.arrays = [array for array in store.settings.stored_arrays() if self._kinds[array.kind]]
         self._names = [array.name for array in self.arrays]
         self._local = threading.local()
         if any(array.digits for array in self.arrays) and not is_cached(_join_digits):
@@ -49,7 +50,7 @@ class PlaneReader:
         load_kernels(self.arrays)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _build_reader, (self._store, any(array.name == "motion" for array in self.arrays))
+        return _build_reader, (self._store, self._kinds["motion"], self._kinds["residual"])
 
     def announce(self, row: int) -> None:
         """Have the system fetch row `row` of gops.npy in the background."""
@@ -101,8 +102,8 @@ def _compile_elsewhere(settings: StoreSettings) -> None:
     subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True)  # noqa: S603, a list, no shell
 
 
-def _build_reader(store: Store, with_motion: bool) -> PlaneReader:  # noqa: FBT001 - called by pickle
-    return PlaneReader(store, with_motion=with_motion)
+def _build_reader(store: Store, with_motion: bool, with_residual: bool) -> PlaneReader:  # noqa: FBT001 - for pickle
+    return PlaneReader(store, with_motion=with_motion, with_residual=with_residual)
 
 
 class Unpacker:

@@ -81,5 +81,12 @@ def test_only_rebuilt_frames_and_motion_need_motion() -> None:
     assert {name for name, clip_format in CLIP_FORMATS.items() if clip_format.num_channels == 2} == {"motion"}
 
 
+def test_an_iframe_and_motion_alone_need_no_residuals() -> None:
+    assert {name for name, clip_format in CLIP_FORMATS.items() if not clip_format.needs_residual} == {
+        "iframe",
+        "motion",
+    }
+
+
 def test_normalisation_is_that_of_the_published_network() -> None:
     assert (RGB_MEAN, RGB_SCALE) == ((124.0, 117.0, 104.0), 0.0167)

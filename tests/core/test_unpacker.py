@@ -57,13 +57,15 @@ def planes_of(stored: StoredGop, arrays: list[StoredArray]) -> dict[str, NDArray
     return {array.name: stored.arrays[array.name].astype(array.read_dtype) for array in arrays}
 
 
-@pytest.mark.parametrize("with_motion", [False, True])
+@pytest.mark.parametrize(("with_motion", "with_residual"), [(False, False), (False, True), (True, False), (True, True)])
 def test_every_gop_is_read_in_plain_values(
-    store_folder: Path, videos: dict[str, list[StoredGop]], *, with_motion: bool
+    store_folder: Path, videos: dict[str, list[StoredGop]], *, with_motion: bool, with_residual: bool
 ) -> None:
     store = Store(store_folder)
-    reader = pickle.loads(pickle.dumps(PlaneReader(store, with_motion=with_motion)))  # noqa: S301, our own bytes
-    assert ("motion" in {array.name for array in reader.arrays}) == with_motion
+    made = PlaneReader(store, with_motion=with_motion, with_residual=with_residual)
+    reader = pickle.loads(pickle.dumps(made))  # noqa: S301, our own bytes
+    kinds = {array.kind for array in reader.arrays}
+    assert ("residual" in kinds, "motion" in kinds) == (with_residual, with_motion)
 
     def is_right(row: int, stored: StoredGop) -> bool:
         planes = {array.name: array.empty() for array in reader.arrays}

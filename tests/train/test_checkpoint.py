@@ -222,6 +222,13 @@ def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
+def test_an_unknown_checkpoint_is_answered_with_those_there_are(tmp_path: Path) -> None:
+    for name in (CHECKPOINT, "best.pt"):
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=rf"{tmp_path}: no kept.pt; expected one of best.pt, checkpoint.pt$"):
+        load_checkpoint(tmp_path, "kept.pt")
+
+
 # Weights
 
 

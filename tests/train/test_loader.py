@@ -93,8 +93,10 @@ def test_a_later_start_goes_on_exactly(store: Store, draws: Draws, start: int) -
     assert all(is_same(one, other) for one, other in zip(everything[start:], rest, strict=True))
 
 
-def test_motion_is_not_read_where_nobody_needs_it(store: Store, draws: Draws, monkeypatch: pytest.MonkeyPatch) -> None:
-    num_bytes = []
+@pytest.fixture
+def num_bytes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of all reads from now on."""
+    num_bytes: list[int] = []
     preadv = os.preadv
 
     def counting(descriptor: int, buffers: list[memoryview], offset: int) -> int:
@@ -102,11 +104,28 @@ def test_motion_is_not_read_where_nobody_needs_it(store: Store, draws: Draws, mo
         return preadv(descriptor, buffers, offset)
 
     monkeypatch.setattr(os, "preadv", counting)
+    return num_bytes
+
+
+def test_motion_is_not_read_where_nobody_needs_it(store: Store, draws: Draws, num_bytes: list[int]) -> None:
     batches = read(store, draws, with_motion=False)
     sizes = store.places["sizes"][draws.gop]
     assert sum(num_bytes) == sizes[:, :-1].sum() < sizes.sum()
     assert all("motion" not in batch.planes for batch in batches)
     for without, whole in zip(batches, read(store, draws), strict=True):
+        assert all(torch.equal(plane, whole.planes[name]) for name, plane in without.planes.items())
+
+
+@pytest.mark.parametrize(("with_motion", "num_read"), [(False, 2), (True, 5)])
+def test_residuals_are_left_out_where_nobody_needs_them(
+    store: Store, draws: Draws, num_bytes: list[int], *, with_motion: bool, num_read: int
+) -> None:
+    """Without motion not even their bytes are read; with motion, which lies behind them, they are not decompressed."""
+    batches = list(iter_batches(store, draws, BATCH_SIZE, with_motion=with_motion, with_residual=False, num_threads=2))
+    assert sum(num_bytes) == store.places["sizes"][draws.gop][:, :num_read].sum()
+    names = ["iframe/luma", "iframe/chroma"] + ["motion"] * with_motion
+    for without, whole in zip(batches, read(store, draws), strict=True):
+        assert list(without.planes) == names
         assert all(torch.equal(plane, whole.planes[name]) for name, plane in without.planes.items())
 
 

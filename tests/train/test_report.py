@@ -20,7 +20,8 @@ from mfcd_core.store import Store
 from mfcd_core.store.settings import StoreSettings
 from mfcd_train.config import DataRecipe, DistillRecipe, Recipe
 from mfcd_train.evaluator import evaluate
-from mfcd_train.report import EVALUATION_KEYS, choose_gop, write_report
+from mfcd_train.report import choose_gop, write_report
+from mfcd_train.reported import EVALUATION_KEYS
 from mfcd_train.runlog import EVALUATION, METRICS, begin_run, open_run
 
 if TYPE_CHECKING:

@@ -186,12 +186,15 @@ class Feed:
             yield assemble(moved, [name])[name], moved.labels.clamp(0, NUM_CLASSES - 1)
 
     def _batches(self) -> Iterator[Batch]:
-        size, with_motion = self.recipe.data.batch_size, CLIP_FORMATS[self.recipe.data.clip_format].needs_motion
+        size, clip_format = self.recipe.data.batch_size, CLIP_FORMATS[self.recipe.data.clip_format]
+        needs_motion, needs_residual = clip_format.needs_motion, clip_format.needs_residual
         rows = torch.arange(len(self.store.videos)).numpy()
         for epoch in itertools.count():
             draws = training_draws(self.store, rows, 0, epoch, self.recipe.data.flip)
             whole = draws[: max(len(draws) // size, 1) * size]
-            yield from iter_batches(self.store, whole, size, with_motion=with_motion, num_threads=1)
+            yield from iter_batches(
+                self.store, whole, size, with_motion=needs_motion, with_residual=needs_residual, num_threads=1
+            )
 
 
 def noise(recipe: Recipe, frames: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -122,7 +122,9 @@ def load_checkpoint(folder: Path, name: str = CHECKPOINT) -> dict[str, Any]:
     try:
         state: dict[str, Any] = read_tensors(path)
     except FileNotFoundError:
-        raise UsageError(f"{folder}: no {name}; expected a run of mfcd-train") from None
+        kept = ", ".join(sorted(file.name for file in folder.glob("*.pt")))
+        expected = f"one of {kept}" if kept and name != CHECKPOINT else "a run of mfcd-train"
+        raise UsageError(f"{folder}: no {name}; expected {expected}") from None
     whole = isinstance(state, dict) and all(isinstance(state.get(part), dict) for part in PARTS)
     if not (whole and _is_progress(state["progress"])):
         raise UsageError(f"{path}: not a checkpoint of mfcd-train; expected {', '.join(PARTS)} in it")

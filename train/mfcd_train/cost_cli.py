@@ -132,12 +132,13 @@ class Case:
             return measure_latency(subject, clips, repeats)
 
     def _stored_bytes(self) -> float | None:
-        """Mean bytes that are read for a clip: of all its chunks, motion only where the clip needs it."""
+        """Mean bytes that are read for a clip: of its chunks up to the last one that it needs."""
         if not self.store:
             return None
-        sizes = self.store.places["sizes"]
-        needs_motion = CLIP_FORMATS[self.network.recipe.data.clip_format].needs_motion
-        return float((sizes if needs_motion else sizes[:, :-1]).sum(1).mean())
+        clip_format = CLIP_FORMATS[self.network.recipe.data.clip_format]
+        needed = {"iframe": True, "residual": clip_format.needs_residual, "motion": clip_format.needs_motion}
+        last = max(i for i, array in enumerate(self.store.settings.stored_arrays()) if needed[array.kind])
+        return float(self.store.places["sizes"][:, : last + 1].sum(1).mean())
 
 
 def _open_clip_network(run: Path) -> RunLog:

@@ -20,6 +20,7 @@ from mfcd_train.evaluator import evaluate
 from mfcd_train.features_cli import features
 from mfcd_train.fuse import fuse
 from mfcd_train.report import write_report
+from mfcd_train.reported import open_run_or_fusion
 from mfcd_train.run_means import check_comparable, mean_of
 from mfcd_train.runlog import open_run
 from mfcd_train.stage import stage_options, staged
@@ -109,8 +110,11 @@ def _mean_text(found: dict[str, Any]) -> str:
 @click.argument("runs", nargs=-1, required=True, type=PATH)
 @click.option("--out", type=PATH, required=True, help="HTML file to write; it needs no other file.")
 def report(store: Path, runs: tuple[Path, ...], *, out: Path) -> int:
-    """One page on evaluated RUNS: accuracy beside chance, curves, and what the network is fed."""
-    write_report(Store(store), [open_run(run) for run in runs], out)
+    """One page on evaluated RUNS: accuracy beside chance, curves, and what the network is fed.
+
+    A folder that `mfcd-eval fuse` wrote stands beside runs: its accuracy, by class, and its videos; it has no curves.
+    """
+    write_report(Store(store), [open_run_or_fusion(run) for run in runs], out)
     say(f"report: {out.resolve()}")
     return 0
 

@@ -72,6 +72,7 @@ def predict(
         draws[rows],
         batch_size,
         with_motion=CLIP_FORMATS[clip_format].needs_motion,
+        with_residual=CLIP_FORMATS[clip_format].needs_residual,
         num_threads=recipe.run.loader_threads,
     )
     for number, batch in enumerate(batches):
@@ -99,6 +100,7 @@ def evaluate(  # noqa: PLR0913 - a protocol has this many numbers
         "seed": seed,
         "split": split or next(iter(store.splits)),
         "clip_format": recipe.data.clip_format,
+        "frames": num_frames_fed(recipe, store),
         "weights_checksum": weights_checksum(model.state_dict()),
     }
     return judge_scores(scores, store, draws, how)
@@ -111,6 +113,11 @@ def score_clips(fabric: Fabric, model: nn.Module, store: Store, recipe: Recipe, 
         return predict(fabric, model, store, recipe, draws, advance)
 
 
+def num_frames_fed(recipe: Recipe, store: Store) -> int:
+    """Frames of a clip that the network sees."""
+    return recipe.data.num_frames or CLIP_FORMATS[recipe.data.clip_format].num_slots(store.settings.gop_size)
+
+
 def judge_scores(scores: NDArray[np.float32], store: Store, draws: Draws, how: Mapping[str, Any]) -> Evaluation:
     """The evaluation that scores (n, classes) of drawn clips make; `how` says how many are of a video, `clips`."""
     clips = how["clips"]
@@ -121,7 +128,6 @@ def judge_scores(scores: NDArray[np.float32], store: Store, draws: Draws, how: M
         "num_videos": len(videos),
         "num_videos_with_repeated_gops": int((store.videos.num_gops[videos] < clips).sum()),
         **how,
-        "frames": store.settings.gop_size,
         "store_settings": store.settings.to_dict(),
         "store_checksum": store.checksum,
     }

@@ -95,7 +95,7 @@ def features(  # noqa: PLR0913 - one argument an option
     opened, logs = Store(store), [open_run(run) for run in runs]
     video, gop = _choose(opened, logs[0], video, gop)
     fabric = build_fabric(logs[0].recipe, device)
-    names, all_seen = names_of(logs), [look(fabric, log, opened, video, gop) for log in logs]
+    names, all_seen = names_of(runs), [look(fabric, log, opened, video, gop) for log in logs]
     seen = dict(zip(names, all_seen, strict=True))
     shown = [_layer(layer, seen, channels, num_channels, match=match) for layer in layers]
     times = spread_times(opened.settings.gop_size)

@@ -17,7 +17,7 @@ from mfcd_train.checkpoint import weights_checksum
 from mfcd_train.dataset import evaluation_draws, split_rows
 from mfcd_train.evaluation import write_evaluation
 from mfcd_train.evaluation_cli import check_fits, protocol_options, say_result
-from mfcd_train.evaluator import judge_scores, score_clips
+from mfcd_train.evaluator import judge_scores, num_frames_fed, score_clips
 from mfcd_train.runlog import open_run
 from mfcd_train.stage import stage_options, staged
 
@@ -67,7 +67,15 @@ def fuse(  # noqa: PLR0913 - one argument an option
     fabric = build_fabric(logs[0].recipe, device)
     with staged(opened, test, tells=fabric.local_rank == 0, **staging) as nearer:
         scored = [_score(log, nearer, draws, device) for log in logs]
-    how = {"clips": clips, "protocol": protocol, "seed": seed, "split": name, **_name_all(logs, scored)}
+    frames = sum(num_frames_fed(log.recipe, opened) for log in logs)
+    how = {
+        "clips": clips,
+        "protocol": protocol,
+        "seed": seed,
+        "split": name,
+        "frames": frames,
+        **_name_all(logs, scored),
+    }
     fused = judge_scores(fuse_scores([each.scores for each in scored], shares), opened, draws, how)
     result = {"run": str(out), "runs": _list_runs(logs, shares), "store": str(store), **fused.result}
     if fabric.is_global_zero:

@@ -93,9 +93,15 @@ def _build_stages(subject: Subject, num_clips: int) -> Stages:
 def _read(store: Store, recipe: Recipe, num_clips: int) -> Batch:
     """Clips of the store's first video, as its evaluation draws them."""
     draws = evaluation_draws(store, np.zeros(1, np.int64), num_clips, seed=0, protocol="random")
-    needs_motion = CLIP_FORMATS[recipe.data.clip_format].needs_motion
-    threads = recipe.run.loader_threads
-    (batch,) = iter_batches(store, draws, num_clips, with_motion=needs_motion, num_threads=threads)
+    clip_format = CLIP_FORMATS[recipe.data.clip_format]
+    (batch,) = iter_batches(
+        store,
+        draws,
+        num_clips,
+        with_motion=clip_format.needs_motion,
+        with_residual=clip_format.needs_residual,
+        num_threads=recipe.run.loader_threads,
+    )
     return batch
 
 

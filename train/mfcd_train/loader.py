@@ -59,23 +59,26 @@ class Batch:
         return replace(self, planes=planes, labels=self.labels.to(device))
 
 
-def iter_batches(
+def iter_batches(  # noqa: PLR0913 - what to read, and how
     store: Store,
     draws: Draws,
     batch_size: int,
     *,
     with_motion: bool,
+    with_residual: bool = True,
     num_threads: int,
     start: int = 0,
     on_bad_gop: str = STOP,
 ) -> Iterator[Batch]:
     """Read `draws` in batches from batch number `start` on; the last one may be smaller.
 
+    with_motion, with_residual: whether these are read; a clip format knows what it needs.
     A GOP that cannot be read raises StoreError, or ChecksumError for damage, with shard, video and GOP; with
     `on_bad_gop` "skip" it is left out of its batch, with a warning, unless nothing of the batch is left.
     """
     parts = [draws[first : first + batch_size] for first in range(start * batch_size, len(draws), batch_size)]
-    reading = _Reading(store, parts, num_threads, on_bad_gop, with_motion=with_motion)
+    reader = PlaneReader(store, with_motion=with_motion, with_residual=with_residual)
+    reading = _Reading(store, reader, parts, num_threads, on_bad_gop)
     try:
         while reading.goes_on:
             yield reading.take()  # not held here: its memory is free as soon as the caller lets go of it
@@ -95,10 +98,10 @@ class _Reading:
     """Begins batches ahead, each as soon as there is memory for it: what the last holder of one has let go of."""
 
     def __init__(
-        self, store: Store, parts: Sequence[Draws], num_threads: int, on_bad_gop: str, *, with_motion: bool
+        self, store: Store, reader: PlaneReader, parts: Sequence[Draws], num_threads: int, on_bad_gop: str
     ) -> None:
         self._num_threads, self._on_bad_gop = num_threads, on_bad_gop
-        self._store, self._reader = store, PlaneReader(store, with_motion=with_motion)
+        self._store, self._reader = store, reader
         self._parts = deque(parts)
         self._ahead: deque[_Begun] = deque()
         self._fetching = Fetching(self._reader, np.empty(0, np.uint8), ())

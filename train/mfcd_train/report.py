@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mfcd_core.clip import CLIP_FORMATS
-from mfcd_core.errors import UsageError
 from mfcd_core.pictures import colour_wheel
 from mfcd_train.dataset import split_rows
 from mfcd_train.page import write_page
-from mfcd_train.pictures import Curve, build_strip, curves_uri, explained_levels
-from mfcd_train.report_videos import find_verdicts
-from mfcd_train.runlog import EVALUATION, VALIDATION_CE, VALIDATION_TOP1, VALIDATION_TOP5, names_of
+from mfcd_train.pictures import build_strip, curves_uri, explained_levels
+from mfcd_train.reported import open_reported
+from mfcd_train.runlog import VALIDATION_CE, VALIDATION_TOP1, VALIDATION_TOP5
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,17 +23,11 @@ if TYPE_CHECKING:
 
     from mfcd_core.gop import Gop
     from mfcd_core.store import Store
-    from mfcd_train.report_videos import Verdicts
+    from mfcd_train.pictures import Curve
+    from mfcd_train.reported import Fusion, ReportedRun
     from mfcd_train.runlog import RunLog
 
 TEMPLATE = "report.html.j2"
-COLOURS = ("#2b7fd4", "#d9690f", "#2e9455", "#a05fd0", "#d4447c", "#0f8f98", "#8a7a1e")  # 3:1 on white and on black
-LINE_STYLES = ("solid", "dashed", "dotted")
-EVALUATION_KEYS = {
-    *("clip/top1", "clip/top5", "video/top1", "video/top5", "chance", "per_class", "num_videos", "clips", "protocol"),
-    *("num_videos_with_repeated_gops", "seed", "split", "frames", "clip_format", "store_settings"),
-    *("store_checksum", "weights_checksum", "intervals", "interval_method"),
-}
 PANELS = (
     ("loss/total", "Total loss (Eq. 8)"),
     ("loss/ce", "Cross entropy (Eq. 7)"),
@@ -48,35 +40,6 @@ PANELS = (
     ("learning_rate", "Learning rate"),
 )
 MAX_CANDIDATES = 64
-
-
-@dataclass(frozen=True)
-class ReportedRun:
-    """A run with its evaluation.json and what became of each video, or nothing, its name and the look of its lines."""
-
-    log: RunLog
-    evaluation: Mapping[str, Any]
-    verdicts: Verdicts | None
-    name: str
-    colour: str
-    line_style: str
-
-    @property
-    def protocol(self) -> tuple[Any, ...]:
-        """What has to be equal for two runs to be compared."""
-        keys = ("split", "num_videos", "clips", "protocol", "seed", "num_videos_with_repeated_gops")
-        return tuple(self.evaluation[key] for key in keys)
-
-    def curve(self, key: str) -> Curve | None:
-        """Values of a metric over epochs, or None without any, or before the first epoch ended."""
-        records = self.log.read_metrics()
-        ends = [record for record in records if "loss/total" not in record]
-        logged = [record for record in records if key in record]
-        if not (ends and logged):
-            return None
-        steps_an_epoch = ends[-1]["step"] / ends[-1]["epoch"]
-        epochs = np.array([record["step"] for record in logged]) / steps_an_epoch
-        return Curve(epochs, np.array([float(record[key]) for record in logged]), self.colour, self.line_style)
 
 
 @dataclass(frozen=True)
@@ -100,36 +63,43 @@ class Panel:
     last_values: list[tuple[ReportedRun, str]]
 
 
-def write_report(store: Store, runs: Sequence[RunLog], out: Path, *, with_accuracy: bool = True) -> None:
+def write_report(store: Store, runs: Sequence[RunLog | Fusion], out: Path, *, with_accuracy: bool = True) -> None:
     """Write a page on `runs`, evaluated on `store`, that needs no other file and no network.
 
     with_accuracy: without it the page tells of training alone, and no evaluation is needed.
     Raises UsageError where a run was not evaluated, or on another store.
     """
-    evaluated = _open_evaluated(store, runs, with_accuracy=with_accuracy)
-    split = evaluated[0].evaluation["split"] if with_accuracy else runs[0].recipe.data.split
-    rows = split_rows(store, split)["test"]
+    evaluated = open_reported(store, runs, with_accuracy=with_accuracy)
+    trained = [run for run in evaluated if run.log]
+    rows = split_rows(store, _split_of(evaluated[0]))["test"]
     video_id, gop_index, gop = choose_gop(store, rows)
+    offset = _residual_offset(trained)
     write_page(
         out,
         TEMPLATE,
         store=store,
         store_name=store.path.resolve().name,
         runs=evaluated,
+        trained=trained,
         names=_enumerated([run.name for run in evaluated]),
         with_accuracy=with_accuracy,
         differences=_differences(evaluated) if with_accuracy else [],
         comparable=not with_accuracy or len({run.protocol for run in evaluated}) == 1,
         videos_by_class=_videos_by_class(store, rows),
-        panels=_panels(evaluated, 1 / len(store.classes)),
+        panels=_panels(trained, 1 / len(store.classes)),
         video_id=video_id,
         gop_index=gop_index,
         num_candidates=len(_candidates(rows)),
-        strip=build_strip(gop, residual_offset=_residual_offset(evaluated)),
-        residual_offset=_residual_offset(evaluated),
+        strip=build_strip(gop, residual_offset=offset),
+        residual_offset=offset,
         wheel=colour_wheel(),
         settings=dict(_flat(store.settings.to_dict())),
     )
+
+
+def _split_of(run: ReportedRun) -> str:
+    """The split that a run was evaluated on, or else trained on."""
+    return str(run.evaluation["split"] if run.evaluation or run.log is None else run.log.recipe.data.split)
 
 
 def choose_gop(store: Store, rows: NDArray[np.int64]) -> tuple[str, int, Gop]:
@@ -145,44 +115,10 @@ def _candidates(rows: NDArray[np.int64]) -> list[int]:
     return [int(row) for row in rows[places.astype(np.int64)]]
 
 
-def _open_evaluated(store: Store, runs: Sequence[RunLog], *, with_accuracy: bool) -> list[ReportedRun]:
-    evaluations = [_read_evaluation(store, run) if with_accuracy else {} for run in runs]
-    return [
-        ReportedRun(
-            log=run,
-            evaluation=evaluation,
-            verdicts=find_verdicts(store, run.folder, evaluation),
-            name=name,
-            colour=COLOURS[i % len(COLOURS)],
-            line_style=LINE_STYLES[i // len(COLOURS) % len(LINE_STYLES)],
-        )
-        for i, (run, name, evaluation) in enumerate(zip(runs, names_of(runs), evaluations, strict=True))
-    ]
-
-
-def _read_evaluation(store: Store, run: RunLog) -> Mapping[str, Any]:
-    path, next_step = run.folder / EVALUATION, f"run `mfcd-eval {run.folder} {store.path}` first"
-    try:
-        evaluation = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{run.folder} has no {EVALUATION}: {next_step}") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is not readable ({error}): {next_step}") from None
-    if not isinstance(evaluation, dict) or not evaluation.keys() >= EVALUATION_KEYS:
-        raise UsageError(f"{path} lacks what mfcd-eval writes: {next_step}")
-    if run.classes != list(store.classes) or evaluation["store_settings"] != _as_json(store.settings.to_dict()):
-        raise UsageError(f"{path} is of another store than {store.path}: {next_step}")
-    return evaluation
-
-
-def _as_json(value: Any) -> Any:  # noqa: ANN401
-    return json.loads(json.dumps(value))
-
-
 def _differences(runs: Sequence[ReportedRun]) -> list[Difference]:
     """Every student beside its teacher; where no teacher is among the runs, every run beside the first."""
-    by_folder = {str(run.log.folder.resolve()): run for run in runs}
-    students = [(run, by_folder.get(run.log.facts.get("teacher") or "")) for run in runs]
+    by_folder = {str(run.folder.resolve()): run for run in runs}
+    students = [(run, by_folder.get(run.log.facts.get("teacher") or "")) for run in runs if run.log]
     return [Difference(run, teacher) for run, teacher in students if teacher] or [
         Difference(run, runs[0]) for run in runs[1:]
     ]
@@ -216,7 +152,7 @@ def _panel(key: str, title: str, curves: Sequence[tuple[ReportedRun, Curve]], ch
 
 def _residual_offset(runs: Sequence[ReportedRun]) -> float:
     """Of the last run that is fed residuals: what its pictures were made with."""
-    recipes = [run.log.recipe.data for run in runs]
+    recipes = [run.log.recipe.data for run in runs if run.log]
     return next((r.residual_offset for r in reversed(recipes) if CLIP_FORMATS[r.clip_format].source == "residual"), 0.0)
 
 

@@ -181,10 +181,10 @@ def open_run(folder: Path) -> RunLog:
     return RunLog(folder, load_recipe(str(folder / RECIPE)), facts)
 
 
-def names_of(runs: Sequence[RunLog]) -> list[str]:
+def names_of(folders: Sequence[Path]) -> list[str]:
     """What to call runs beside each other: the names of their folders, or the whole paths where two are alike."""
-    names = [run.folder.resolve().name for run in runs]
-    return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
+    names = [folder.resolve().name for folder in folders]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
 
 
 def _are_facts(facts: Any) -> bool:  # noqa: ANN401 - a file may hold anything

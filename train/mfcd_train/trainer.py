@@ -177,6 +177,7 @@ class Trainer:
             draws[rows.reshape(-1)],
             rows.shape[-1],
             with_motion=any(CLIP_FORMATS[name].needs_motion for name in self._formats),
+            with_residual=any(CLIP_FORMATS[name].needs_residual for name in self._formats),
             num_threads=self.recipe.run.loader_threads,
             start=first_step * num_parts,
             on_bad_gop=self.recipe.run.on_bad_gop,
