@@ -16,6 +16,9 @@ EPOCHS ?=
 REPEATS ?= 3
 SET_EPOCHS = $(if $(EPOCHS),--set optim.epochs=$(EPOCHS))
 
+# tests on every core, up to eight; each worker takes half a gigabyte
+PYTEST = $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+
 .PHONY: help demo test lint check bench clean
 
 help:
@@ -57,7 +60,7 @@ demo: $(VENV)/.run
 	step mfcd-eval report "$$out/store" "$$out/teacher" "$$out/student" --out "$$out/report.html"
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
@@ -66,7 +69,7 @@ lint: $(VENV)/.dev
 	@$(BIN)/lint-imports
 
 check: lint
-	@$(BIN)/python -m pytest -m 'not slow' -q
+	@$(PYTEST) -m 'not slow' -q
 
 # status 1 is a target that was missed, and failed videos of encode: both are said
 bench: $(VENV)/.run

@@ -8,8 +8,17 @@ import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 MAX_BLOCK_BYTES = 4096
+
+
+def write_flipped(path: Path, data: bytes, place: int, bit: int) -> None:
+    """The file `data` with one bit flipped, in place: open descriptors see it, and no disk is waited for."""
+    damaged = bytearray(data)
+    damaged[place] ^= 1 << bit
+    with path.open("r+b") as file:
+        file.write(damaged)
 
 
 def flip_bit(data: bytearray, rng: np.random.Generator) -> bytearray:

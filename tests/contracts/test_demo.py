@@ -12,7 +12,7 @@ import pytest
 
 from mfcd_core.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first one waits for all that `demo` does
 
 BIN = Path(sys.executable).parent
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from corrupt import write_flipped
 
 from mfcd_core.errors import ChecksumError, StoreError, UsageError
 from mfcd_core.store import Store
@@ -122,7 +123,7 @@ def test_a_flipped_bit_in_any_chunk_is_refused(store_folder: Path) -> None:
         [a.name for a in store.settings.stored_arrays()], store.places[0]["sizes"].tolist(), strict=True
     ):
         for place in rng.integers(start + 18, start + size, 8):  # behind the frame's header
-            flip(path, data, int(place), int(rng.integers(8)))
+            write_flipped(path, data, int(place), int(rng.integers(8)))
             with pytest.raises(ChecksumError, match=f"shard-00000.h5: GOP 0 of 'jump/a': {name} is damaged"):
                 store.read_gop("jump/a", 0)
         start += size
@@ -135,17 +136,9 @@ def test_a_flipped_bit_in_a_header_is_refused_or_harmless(store_folder: Path, vi
     data = path.read_bytes()
     for chunk in np.cumsum([store.places[0]["offset"], *store.places[0]["sizes"][:-1]]).tolist():
         for bit in range(18 * 8):
-            flip(path, data, chunk + bit // 8, bit % 8)
+            write_flipped(path, data, chunk + bit // 8, bit % 8)
             with suppress(ChecksumError):
                 assert is_same(store.read_gop("jump/a", 0), videos["jump/a"][0])
-
-
-def flip(path: Path, data: bytes, place: int, bit: int) -> None:
-    """The file `data` with one bit flipped, written in place: open descriptors see it."""
-    damaged = bytearray(data)
-    damaged[place] ^= 1 << bit
-    with path.open("r+b") as file:
-        file.write(damaged)
 
 
 @pytest.mark.parametrize("column", ["offset", "sizes"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 import pytest
+from corrupt import write_flipped
 from synthetic import write_places, write_shard, write_store
 
 from mfcd_core.store.index import GOPS, INDEX, VIDEOS, Shards, read_index, write_index
@@ -59,7 +60,7 @@ def test_a_flipped_bit_in_any_chunk_names_shard_video_and_gop(store_folder: Path
     rng = np.random.default_rng(0)
     for gop, places in zip(shard.gops, shard.places, strict=True):
         for name, (offset, size) in zip(names, places.tolist(), strict=True):
-            flip(path, data, offset + int(rng.integers(size)), int(rng.integers(8)))
+            write_flipped(path, data, offset + int(rng.integers(size)), int(rng.integers(8)))
             whole_file, chunk = findings_of_shard(store_folder, 0)
             assert "other bytes than the index recorded" in whole_file.problem
             assert (chunk.shard, chunk.video, chunk.gop_index) == (FIRST, shard.ids[gop["video"]], gop["position"])
@@ -74,7 +75,7 @@ def test_a_flipped_bit_anywhere_is_reported(store_folder: Path, seed: int) -> No
     rng = np.random.default_rng(seed)
     meaningful = np.flatnonzero(np.frombuffer(data, np.uint8))
     for place in (*rng.integers(len(data), size=30).tolist(), *rng.choice(meaningful, 60).tolist()):
-        flip(path, data, place, int(rng.integers(8)))
+        write_flipped(path, data, place, int(rng.integers(8)))
         assert "other bytes than the index recorded" in said(findings_of_shard(store_folder, 0)), place
 
 
@@ -85,14 +86,8 @@ def test_a_flipped_bit_in_any_byte_around_the_chunks_is_reported(store_folder: P
     first, last = int(shard.places[0, 0, 0]), int(shard.places[-1, -1].sum())
     for place in np.flatnonzero(np.frombuffer(data, np.uint8)).tolist():
         if not first <= place < last:
-            flip(path, data, place, place % 8)
+            write_flipped(path, data, place, place % 8)
             assert "other bytes than the index recorded" in said(findings_of_shard(store_folder, 0)), place
-
-
-def flip(path: Path, data: bytes, place: int, bit: int) -> None:
-    damaged = bytearray(data)
-    damaged[place] ^= 1 << bit
-    path.write_bytes(damaged)
 
 
 @pytest.mark.parametrize("keep", [0, 100, 0.3, 0.7, -1])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 import pytest
+from corrupt import write_flipped
 
 from mfcd_core.store.index import GOPS, INDEX, VIDEOS
 from mfcd_core.store.verify import verify_index
@@ -40,12 +41,6 @@ def store(store_once: Path, tmp_path: Path) -> Path:
     return shutil.copytree(store_once, tmp_path / "store")
 
 
-def flip(path: Path, data: bytes, place: int, bit: int) -> None:
-    changed = bytearray(data)
-    changed[place] ^= 1 << bit
-    path.write_bytes(changed)
-
-
 def chunks_of(path: Path) -> list[tuple[int, int, int]]:
     """Start, stop and row of every chunk, as HDF5 says."""
     found: list[tuple[int, int, int]] = []
@@ -72,7 +67,7 @@ def test_each_bit_of_a_shard_names_the_shard_and_in_a_chunk_the_gop(store: Path)
     num_in_chunks = 0
     for _ in range(NUM_FLIPS):
         place = int(rng.integers(len(data)))
-        flip(path, data, place, int(rng.integers(8)))
+        write_flipped(path, data, place, int(rng.integers(8)))
         findings = findings_in(store)
         assert {finding.shard for finding in findings} == {SHARD}, place
         expected = [GOP_ORDER[row] for start, stop, row in chunks if start <= place < stop]
@@ -92,7 +87,7 @@ def test_every_bit_of_the_tables_of_a_shard_is_found(store: Path) -> None:
         tables = [(file[name].id.get_offset(), file[name].id.get_storage_size()) for name in ("videos", "gops")]
     for start, size in tables:
         for place in rng.choice(size, min(size, 150), replace=False).tolist():
-            flip(path, data, start + place, int(rng.integers(8)))
+            write_flipped(path, data, start + place, int(rng.integers(8)))
             findings = findings_in(store)
             assert {finding.shard for finding in findings} == {SHARD}
             assert "other bytes than the index recorded" in [finding.problem for finding in findings]
@@ -103,7 +98,7 @@ def test_every_bit_of_the_index_is_found(store: Path) -> None:
     data = (store / INDEX).read_bytes()
     for place in range(len(data)):
         for bit in range(8):
-            flip(store / INDEX, data, place, bit)
+            write_flipped(store / INDEX, data, place, bit)
             assert [finding.shard for finding in verify_index(store)] == [INDEX], (place, bit)
 
 
@@ -112,7 +107,7 @@ def test_a_bit_of_the_tables_beside_the_index_is_found(store: Path, name: str) -
     data = (store / name).read_bytes()
     rng = np.random.default_rng(13)
     for place in rng.choice(len(data), min(len(data), 300), replace=False).tolist():
-        flip(store / name, data, place, int(rng.integers(8)))
+        write_flipped(store / name, data, place, int(rng.integers(8)))
         (finding,) = verify_index(store)
         assert name in str(finding)
         assert findings_in(store)

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _no_garbage_collector() -> Iterator[None]:
+    """Nor does anyone look at what was there before: it may be millions of things."""
     gc.collect()
     gc.disable()
+    gc.freeze()
     yield
+    gc.unfreeze()
     gc.enable()
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -166,10 +165,7 @@ def test_a_run_cut_off_anywhere_is_finished_by_the_next(tmp_path: Path, number: 
     encode_videos(tmp_path / "s", tmp_path / "undisturbed", EncodeSettings())
     command = [sys.executable, "-c", "from mfcd_prep.cli import main; main()"]
     command += ["encode", str(tmp_path / "s"), str(tmp_path / "e"), "--jobs", "2"]
-    as_from_a_terminal = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
-    with subprocess.Popen(
-        command, stderr=subprocess.DEVNULL, start_new_session=True, preexec_fn=as_from_a_terminal
-    ) as process:
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as process:
         while num_recorded(tmp_path / "e") < 4:
             time.sleep(0.01)
         process.send_signal(number)

@@ -21,9 +21,9 @@ def is_running(pid: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(") ")[2][0] not in "ZX"
 
 
-def is_running_after_a_second(pid: int) -> bool:
-    """A killed process takes a moment to die."""
-    end = time.monotonic() + 1
+def survives(pid: int) -> bool:
+    """A killed process takes a moment to die, on a busy machine a long one."""
+    end = time.monotonic() + 30
     while is_running(pid) and time.monotonic() < end:
         time.sleep(0.02)
     return is_running(pid)
@@ -65,10 +65,10 @@ def test_a_process_that_was_killed_from_outside_is_named(name: str) -> None:
 
 
 def test_the_whole_group_dies_at_the_deadline(tmp_path: Path) -> None:
-    script = f"sleep 60 & echo $! > {tmp_path}/pid; sleep 60"
+    script = f"sleep 600 & echo $! > {tmp_path}/pid; sleep 600"
     with pytest.raises(DeadlineError, match=r"longer than 0\.5 s and was stopped: raise --timeout"):
         run_process(["sh", "-c", script], Deadline.after(0.5), print)
-    assert not is_running_after_a_second(int(wait_for(tmp_path / "pid")))
+    assert not survives(int(wait_for(tmp_path / "pid")))
 
 
 def test_nothing_is_started_after_the_deadline(tmp_path: Path) -> None:
@@ -81,10 +81,10 @@ def test_the_group_dies_with_an_exception_of_ours(tmp_path: Path) -> None:
     def interrupted(_: str) -> None:
         raise KeyboardInterrupt
 
-    script = f"echo $$ > {tmp_path}/pid; echo line >&2; exec sleep 60"
+    script = f"echo $$ > {tmp_path}/pid; echo line >&2; exec sleep 600"
     with pytest.raises(KeyboardInterrupt):
         run_process(["sh", "-c", script], NO_DEADLINE, interrupted)
-    assert not is_running_after_a_second(int(wait_for(tmp_path / "pid")))
+    assert not survives(int(wait_for(tmp_path / "pid")))
 
 
 PARENT = """
@@ -104,7 +104,7 @@ def test_ffmpeg_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
     assert is_running(ffmpeg)
     parent.kill()
     parent.wait()
-    survived = is_running_after_a_second(ffmpeg)
+    survived = survives(ffmpeg)
     if survived:
         os.kill(ffmpeg, signal.SIGKILL)
     assert not survived

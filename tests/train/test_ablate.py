@@ -63,6 +63,7 @@ def learnable(run: Path) -> dict[str, Tensor]:
     return {name: weight for name, weight in weights_of(run).items() if "running" not in name and "num_b" not in name}
 
 
+@pytest.mark.slow
 def test_all_rows_start_from_the_same_weights(tiny_store: Path, tmp_path: Path) -> None:
     """At rate 0 nothing is learnt: what a run ends with is what it began with."""
     done = ablate(tiny_store, tmp_path, "--seeds", 2, "--set", "optim.learning_rate=0", "--set", "optim.weight_decay=0")

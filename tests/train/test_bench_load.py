@@ -145,6 +145,7 @@ def test_figures_are_clips_a_second_of_cpu() -> None:
     assert result.exit_status == 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_the_command_measures_all_and_leaves_nothing(
     tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

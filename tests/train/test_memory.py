@@ -39,7 +39,7 @@ def memory_bytes(kind, process="self"):
 def draw(store, num_batches):
     n = 32 * num_batches
     gop, centre = np.arange(n) % len(store.places), np.zeros(n, np.float32)
-    return Draws(np.searchsorted(store.videos.first_gop, gop, side="right") - 1, gop, centre, centre, gop > n)
+    return Draws(np.searchsorted(store.videos.first_gop, gop, side="right") - 1, gop, centre, centre, gop > n, centre)
 
 def read(store, draws, with_motion):
     for batch in iter_batches(store, draws, 32, with_motion=with_motion, num_threads=2):

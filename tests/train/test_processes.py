@@ -78,7 +78,7 @@ def test_a_student_that_two_processes_began_is_ended_by_one_after_sigterm(
         while process.poll() is None and not (tmp_path / METRICS).exists():
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        said = process.communicate(timeout=100)[1]
+        said = process.communicate(timeout=200)[1]
     assert f"stopped by SIGTERM with everything saved: {tmp_path / CHECKPOINT}" in said
     assert load_checkpoint(tmp_path)["progress"]["epoch"] < 20
     resumed = train(tiny_store, student_recipe, tmp_path, *arguments)

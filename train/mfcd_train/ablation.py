@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,7 @@ from mfcd_train.evaluation import keep_evaluation, read_evaluation
 from mfcd_train.evaluator import evaluate
 from mfcd_train.losses import DivergedError
 from mfcd_train.recipe_files import load_recipe
-from mfcd_train.runlog import claimed
-from mfcd_train.train import begin, is_trained, train
+from mfcd_train.train import begun, is_trained, train
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -125,8 +123,7 @@ class Ablation:
         teacher = self.folder_of(replace(trial, row=TEACHER)) if recipe.distill.needs_teacher else None
         init = str(self.init) if self.init else "none"
         folder = self.folder_of(trial)
-        with claimed(folder) if fabric.is_global_zero else nullcontext():
-            run = begin(folder, recipe, store, fabric, seed=trial.seed, teacher=teacher, init=init)
+        with begun(folder, recipe, store, fabric, seed=trial.seed, teacher=teacher, init=init) as run:
             if not is_trained(run):
                 train(run, store, fabric)
                 fabric.barrier()  # the others find the last checkpoint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -42,7 +42,7 @@ from mfcd_train.trainer import TEACHER_FORMAT, Trainer
 from mfcd_train.watchers import find_wandb, open_tensorboard, open_wandb
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lightning_fabric import Fabric
     from torch import nn
@@ -116,10 +116,11 @@ def cli(  # noqa: PLR0913 - one parameter an option
     if wandb:
         find_wandb()
     fabric = build_fabric(resolved, device, deterministic=deterministic)
-    with claimed(out) if fabric.is_global_zero else nullcontext():
-        run = begin(out, resolved, opened, fabric, seed=seed, teacher=teacher, init=init)
-        with staged(opened, *rows.values(), tells=fabric.local_rank == 0, **staging) as nearer:
-            status, last = _train_to_the_end(run, nearer, fabric, wandb=wandb)
+    with (
+        begun(out, resolved, opened, fabric, seed=seed, teacher=teacher, init=init) as run,
+        staged(opened, *rows.values(), tells=fabric.local_rank == 0, **staging) as nearer,
+    ):
+        status, last = _train_to_the_end(run, nearer, fabric, wandb=wandb)
     if fabric.is_global_zero and as_json:
         print_json({"run": str(out), **last})
     return status
@@ -160,11 +161,13 @@ def _check_teacher(recipe: Recipe, teacher: Path | None) -> None:
         )
 
 
-def begin(
+@contextmanager
+def begun(
     out: Path, recipe: Recipe, store: Store, fabric: Fabric, *, seed: int, teacher: Path | None, init: str | None
-) -> RunLog:
-    """Open the run folder `out` for this training, or find it so, in each of the processes that train together.
+) -> Iterator[RunLog]:
+    """The run folder `out`, opened for this training or found so, in each of the processes that train together.
 
+    Other trainers are kept out of it meanwhile; where the training cannot begin, it is not made.
     init: weights to start from; "none": random ones by seed; None: those of the teacher, if there is one.
     Raises UsageError where the device, the store or what `out` holds does not fit, and OutputError.
     """
@@ -174,10 +177,11 @@ def begin(
     num_videos = len(split_rows(store, recipe.data.split)["train"])
     check_training(recipe, store.settings.gop_size, fabric.device)
     check_shares(num_videos, recipe.data.batch_size, recipe.optim.accumulate, fabric.world_size)
-    if fabric.is_global_zero:
-        begin_run(out, recipe, store, seed, origin)
-    fabric.barrier()  # the others find what the first has written
-    return open_run(out)
+    with claimed(out) if fabric.is_global_zero else nullcontext():
+        if fabric.is_global_zero:
+            begin_run(out, recipe, store, seed, origin)
+        fabric.barrier()  # the others find what the first has written
+        yield open_run(out)
 
 
 def is_trained(run: RunLog) -> bool:
