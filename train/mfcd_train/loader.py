@@ -144,11 +144,14 @@ class _Reading:
             if self._is_beginning:  # a batch was let go of in the midst of it, by this very thread
                 return
             self._is_beginning = True
-            while self._parts and len(self._ahead) < PREFETCH and (self._free or self._num_unmade):
-                self._ahead.append(self._submit(self._parts.popleft()))
-            if self._parts and len(self._ahead) < PREFETCH and not self._fetching.is_begun:
-                self._fetching.begin(self._parts[0].gop.tolist(), self._threads, self._num_threads)
-            self._is_beginning = False
+            try:
+                while self._parts and len(self._ahead) < PREFETCH and (self._free or self._num_unmade):
+                    self._ahead.append(self._submit(self._parts[0]))  # Ctrl-C in here may be lost, a batch may not
+                    self._parts.popleft()
+                if self._parts and len(self._ahead) < PREFETCH and not self._fetching.is_begun:
+                    self._fetching.begin(self._parts[0].gop.tolist(), self._threads, self._num_threads)
+            finally:
+                self._is_beginning = False
 
     def _submit(self, draws: Draws) -> _Begun:
         """Each thread reads the next GOP that no other one has taken: a task a thread costs less than one a GOP."""
