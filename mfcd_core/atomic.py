@@ -43,11 +43,17 @@ def _host() -> str:
 
 
 def is_left_over(path: Path, process: str) -> bool:
-    """Whether a process (as `this_process` names it) that made `path` is gone; on another machine, after a day."""
+    """Whether a process (as `this_process` names it) that made `path` is gone; on another machine, after a day.
+
+    A path that vanishes meanwhile is not left over: somebody else saw to it.
+    """
     host, _, number = process.rpartition("-")
     if host == _host() and number.isdecimal():
         return int(number) == os.getpid() or not Path("/proc", number).exists()
-    return time.time() - path.stat().st_mtime > FOREIGN_SECONDS
+    try:
+        return time.time() - path.stat().st_mtime > FOREIGN_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 def remove_left_over(folder: Path) -> None:

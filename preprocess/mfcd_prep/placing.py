@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from mfcd_core.errors import OutputError
 from mfcd_core.store.index import INDEX
 from mfcd_prep.shards import waiting_path
+from mfcd_prep.workspace import others_at_work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,8 +61,10 @@ def _put(source: Path, target: Path, record: ShardRecord) -> None:
 
 
 def remove_strays(store: Path, names: set[str]) -> None:
-    """Remove shards that the index does not name, and what a killed run left."""
-    shutil.rmtree(waiting_path(store, "").parent, ignore_errors=True)
+    """Remove shards that the index does not name, and, where nobody else is at work, what a killed run left waiting."""
+    if not others_at_work(store):
+        for path in waiting_path(store, "").parent.glob("*"):
+            path.unlink(missing_ok=True)
     for path in store.glob("shard-*.h5"):
         if path.name not in names:
             path.unlink(missing_ok=True)

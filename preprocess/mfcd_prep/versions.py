@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ def require_versions(expected: Mapping[str, str], decoder: str) -> None:
         )
 
 
-def join_parts(journal: Path, settings: StoreSettings, versions: Mapping[str, str]) -> None:
+def join_parts(journal: Path, settings: StoreSettings, versions: Versions) -> None:
     """Join the parts that make shards of these settings: the first one records its versions in the journal's folder.
 
     Raises:
@@ -59,6 +60,11 @@ def join_parts(journal: Path, settings: StoreSettings, versions: Mapping[str, st
     if not path.exists():
         with output_faults(journal), replacing(path) as part:
             part.write_text(json.dumps(versions))
+    with suppress(FileNotFoundError):  # or all the others ended just now: there is nobody to differ from
+        _require_same(versions, path)
+
+
+def _require_same(versions: Versions, path: Path) -> None:
     here, there = compare_versions(versions, json.loads(path.read_text()))
     if here:
         raise VersionsError(

@@ -71,10 +71,19 @@ def require_outside(output: Path, source: Path) -> None:
         raise UsageError(f"{output} lies in {source}, whose videos are read: give a folder outside of it")
 
 
+def _scratch_parent(output: Path) -> Path:
+    return own_folder(output) / "tmp"
+
+
+def others_at_work(output: Path) -> bool:
+    """Whether another process, on whatever machine, is between begin and end of its `scratch_folder` here."""
+    return any(not is_left_over(folder, folder.name) for folder in _scratch_parent(output).glob("*"))
+
+
 @contextmanager
 def scratch_folder(output: Path) -> Iterator[Path]:
     """A folder for unfinished files of this process; those of dead processes are removed."""
-    parent = own_folder(output) / "tmp"
+    parent = _scratch_parent(output)
     with output_faults(output):
         parent.mkdir(parents=True, exist_ok=True)
         remove_left_over(output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from encoding import SMALL, outputs, run_command
 from stores import files_of
 from tiny_videos import cut_frames, write_video
 
+from mfcd_core.atomic import this_process
 from mfcd_core.store import Store
 from mfcd_prep.encode import encode_videos, plan_videos
 from mfcd_prep.extract import ExtractOptions, extract_videos, plan_extract
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ONE_EACH = ExtractOptions(shard_gops=1)
+NO_PROCESS = 2**22 + 1
 MFCD_PREP = (sys.executable, "-c", "from mfcd_prep.cli import main; main()")
 
 
@@ -135,6 +138,20 @@ def test_parts_that_overlap_by_mistake_do_no_harm(source: Path, encoded: Path, t
     else:
         extract_videos(encoded, tmp_path / "whole", ONE_EACH)
         assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("process", "is_left"), [(os.getppid(), True), (NO_PROCESS, False)])
+def test_a_shard_that_waits_for_another_run_is_left_to_it(
+    encoded: Path, tmp_path: Path, process: int, *, is_left: bool
+) -> None:
+    extract_videos(encoded, tmp_path / "store", ONE_EACH)
+    host = this_process().rpartition("-")[0]
+    other_run = tmp_path / "store" / ".mfcd" / "tmp" / f"{host}-{process}"
+    other_run.mkdir()
+    waiting = tmp_path / "store" / ".mfcd" / "shards" / "of-another-run.h5"
+    waiting.write_bytes(b"shard")
+    extract_videos(encoded, tmp_path / "store", ONE_EACH)
+    assert waiting.exists() == is_left
 
 
 def test_the_command_says_which_part_is_done(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from mfcd_core.errors import VersionsError
 from mfcd_core.store import Store
+from mfcd_core.store.settings import StoreSettings
 from mfcd_prep import extract, indexing, shards, versions
 from mfcd_prep.extract import ExtractOptions, extract_videos
 from mfcd_prep.part import Part
-from mfcd_prep.versions import compare_versions, library_versions, require_versions
+from mfcd_prep.versions import compare_versions, end_parts, join_parts, library_versions, require_versions
 from mfcd_prep.workers import IN_THIS_PROCESS, OnThisMachine
 
 if TYPE_CHECKING:
@@ -136,3 +138,11 @@ def test_other_versions_may_make_a_finished_store_again(
         summary = extract_videos(encoded, store, ONE_EACH, part=Part(index, 2))
     assert (summary.num_shards_pending, summary.num_shards_made > 0) == (0, True)
     assert Store(store).versions == OLD
+
+
+def test_parts_may_begin_while_others_end(tmp_path: Path) -> None:
+    settings = StoreSettings(64, 48)
+    with ThreadPoolExecutor(1) as other_part:
+        ends = other_part.submit(lambda: [end_parts(tmp_path) for _ in range(2000)])
+        while not ends.done():
+            join_parts(tmp_path, settings, NOW)
