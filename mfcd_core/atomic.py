@@ -65,9 +65,19 @@ def remove_left_over(folder: Path) -> None:
 
 def publish(part: Path, path: Path) -> None:
     """Make the finished file `part` durable and rename it to `path`, in the same file system."""
-    _fsync(part, os.O_RDONLY)
+    sync_file(part)
     part.replace(path)
-    _fsync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until what a file holds is on disk."""
+    _fsync(path, os.O_RDONLY)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk: until then a power cut may undo a rename."""
+    _fsync(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def _fsync(path: Path, flags: int) -> None:

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mfcd_core.atomic import sync_folder
 from mfcd_prep.encode_plan import STANDS, WHYS, find_entry, journal_folder
 from mfcd_prep.failures import FAILURES_NAME, Failure, write_failures
 from mfcd_prep.journal import Records
 from mfcd_prep.manifest import write_manifest
+from mfcd_prep.output import output_faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from mfcd_prep.encode_plan import EncodePlan
     from mfcd_prep.encode_settings import EncodeSettings
@@ -63,6 +66,9 @@ def write_results(plan: EncodePlan, settings: EncodeSettings) -> EncodeSummary:
         if pending.any():
             write_failures(plan.encoded, results.iter_failures())
         else:
+            with output_faults(plan.encoded):
+                for folder in results.folders():
+                    sync_folder(folder)
             write_manifest(plan.encoded, settings.to_dict(), results.iter_records())
             write_failures(plan.encoded, results.iter_failures())
         return results.summary(int(pending.sum()))
@@ -96,6 +102,12 @@ class _Results:
             if (entry := find_entry(self.records, video.id)) is not None:
                 record = replace(entry.record, source=video.path, label=video.label)
                 yield int(row), _judged(record, strict=self.settings.strict)
+
+    def folders(self) -> list[Path]:
+        """The folders that outputs lie in."""
+        videos = self.plan.catalog.videos
+        names = {videos[int(row)].id.rpartition("/")[0] for row in np.flatnonzero(self.standing)}
+        return [folder for name in names if (folder := self.plan.encoded / name).is_dir()]
 
     def iter_failures(self) -> Iterator[Failure]:
         """Yield what failed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
-from mfcd_core.atomic import publish
+from mfcd_core.atomic import sync_file
 from mfcd_core.errors import GopError, MfcdError, VideoError
 from mfcd_prep.bitstream import check_gop_grid, cut_to
 from mfcd_prep.container_end import missing_end
@@ -79,7 +80,28 @@ class Transcoder:
             ended = [
                 a.encoded(_with_source(a.blank_record(video), info), info, result) for a, video, info, result in todo
             ]
-            return tuple(attempt.finished(*end) for attempt, end in zip(attempts, ended, strict=True))
+            return self.published(ended, deadline)
+
+    def published(self, ended: Sequence[tuple[VideoRecord, Path]], deadline: Deadline) -> tuple[VideoRecord, ...]:
+        """Check the files that are to be outputs, while the disk takes them; then put all in place."""
+        with ThreadPoolExecutor(1) as disk:
+            taken = [disk.submit(sync_file, path) for _, path in ended]
+            records = tuple(self._checked(record, path, deadline) for record, path in ended)
+            with output_faults(self.encoded):
+                for (record, path), done in zip(ended, taken, strict=True):
+                    done.result()
+                    target = self.encoded / f"{record.id}.mp4"
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    path.replace(target)  # where a power cut undoes that, the next run misses the output
+        return records
+
+    def _checked(self, record: VideoRecord, path: Path, deadline: Deadline) -> VideoRecord:
+        """Read the finished file: its picture types are the grid, and its frames are those that were counted."""
+        types = read_picture_types(path, deadline)
+        check_gop_grid(types, self.settings.gop_size)
+        if len(types) != record.num_frames:
+            raise GopError(f"{len(types)} frames came out, expected {record.num_frames}: encode the video again")
+        return replace(record, status="ok", bytes=path.stat().st_size, xxh3_64=hash_file(path, xxhash.xxh3_64()))
 
     def _attempt(self, video: Video, folder: Path, deadline: Deadline, number: int = 0) -> _Attempt:
         return _Attempt(self, self.root / video.path, folder / f"{number}.mp4", deadline)
@@ -108,7 +130,7 @@ class _Attempt:
             info = probe(self.source, self.deadline)
             record = _with_source(record, info)
             record, path = self.encoded(record, info)
-            return self.finished(record, path)
+            return self.job.published([(record, path)], self.deadline)[0]
         except VideoError as error:
             problem, reason = self._verdict(error)
             failed = replace(record, status="failed", reason=reason, problem=problem, damage=None)
@@ -142,11 +164,6 @@ class _Attempt:
         cut = self.whole.with_suffix(".cut.mp4")
         cut_to(self.whole, cut, record.num_frames or 0)
         return record, cut
-
-    def finished(self, record: VideoRecord, path: Path) -> VideoRecord:
-        """Check the file that is to be the output, and publish it."""
-        self._check(record, path)
-        return self._published(record, path)
 
     def first_command(self, info: SourceInfo) -> EncodeCommand:
         """What may be the only run of ffmpeg."""
@@ -200,21 +217,6 @@ class _Attempt:
             raise VideoError(f"{got}: use --tail auto or --tail pad", "too-short")
         num_gops = num_frames // settings.gop_size
         return replace(record, num_frames=num_frames, real_frames=min(num_real, num_frames), num_gops=num_gops)
-
-    def _check(self, record: VideoRecord, path: Path) -> None:
-        """Read the finished file: its picture types are the grid, and its frames are those that were counted."""
-        types = read_picture_types(path, self.deadline)
-        check_gop_grid(types, self.job.settings.gop_size)
-        if len(types) != record.num_frames:
-            raise GopError(f"{len(types)} frames came out, expected {record.num_frames}: encode the video again")
-
-    def _published(self, record: VideoRecord, path: Path) -> VideoRecord:
-        target = self.job.encoded / f"{record.id}.mp4"
-        with output_faults(self.job.encoded):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            record = replace(record, status="ok", bytes=path.stat().st_size, xxh3_64=hash_file(path, xxhash.xxh3_64()))
-            publish(path, target)
-        return record
 
 
 def encode_command(

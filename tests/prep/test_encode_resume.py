@@ -14,10 +14,10 @@ import pytest
 from tiny_videos import cut_frames, grey_frames, write_video
 
 from mfcd_core.errors import UsageError
-from mfcd_prep import transcode
+from mfcd_prep import encode_results, transcode
 from mfcd_prep.encode import encode_videos, plan_videos
 from mfcd_prep.encode_settings import EncodeSettings
-from mfcd_prep.manifest import read_manifest
+from mfcd_prep.manifest import MANIFEST_NAME, read_manifest
 from mfcd_prep.workers import OnThisMachine
 
 if TYPE_CHECKING:
@@ -196,3 +196,17 @@ def test_bytes_that_changed_under_an_old_time_are_seen(source: Path, tmp_path: P
     os.utime(video, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     plan = plan_videos(source, tmp_path / "e", SMALL)
     assert [(todo.video.id, todo.why) for todo in plan.iter_todo()] == [("run/1", "input changed")]
+
+
+def test_names_are_on_disk_before_the_manifest_speaks_of_them(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = {}
+
+    def sync(folder: Path) -> None:
+        assert not (tmp_path / "e" / MANIFEST_NAME).exists()
+        synced[folder.name] = len(list(folder.glob("*.mp4")))
+
+    monkeypatch.setattr(encode_results, "sync_folder", sync)
+    encode_videos(source, tmp_path / "e", SMALL)
+    assert synced == {"run": 2, "jump": 1}

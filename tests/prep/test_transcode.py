@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import imageio_ffmpeg
@@ -21,7 +23,6 @@ from mfcd_prep.transcode import Transcoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 REAL = imageio_ffmpeg.get_ffmpeg_exe()
 
@@ -153,9 +154,29 @@ def test_a_fault_while_publishing_is_no_verdict(source: Path, monkeypatch: pytes
     def full(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(transcode, "publish", full)
+    monkeypatch.setattr(transcode, "sync_file", full)
     with pytest.raises(OutputError, match="cannot write to"):
         transcode_one(source)
+
+
+def test_an_output_is_on_disk_before_it_has_its_name(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    rename = Path.replace
+
+    def sync(path: Path) -> None:
+        time.sleep(0.2)
+        assert path.exists()
+        events.append("on disk")
+
+    def replaced(path: Path, target: Path) -> Path:
+        events.append("named")
+        return rename(path, target)
+
+    monkeypatch.setattr(transcode, "sync_file", sync)
+    monkeypatch.setattr(Path, "replace", replaced)
+    record, _ = transcode_one(source)
+    assert record.status == "ok"
+    assert events == ["on disk", "named"]
 
 
 def test_the_same_video_may_be_encoded_twice_at_once(
