@@ -18,7 +18,7 @@ from mfcd_core.store.packing import unpack_gop
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -142,9 +142,10 @@ class Store:
         shard, offset, sizes = self._range(row, names)
         self._files.announce(self.shards.name(shard), offset, sum(sizes))
 
-    def stored_bytes(self, row: int, names: Collection[str]) -> int:
-        """How many bytes `iter_chunks` reads of these names."""
-        return sum(self._range(row, names)[2])
+    def stored_bytes(self, rows: Sequence[int], names: Collection[str]) -> NDArray[np.int64]:
+        """How many bytes `iter_chunks` reads of these names, by row."""
+        sizes: NDArray[np.int64] = self.places["sizes"][rows, : self._num_chunks(names)].sum(1, np.int64)
+        return sizes
 
     def fetch(self, row: int, names: Collection[str], room: memoryview) -> memoryview:
         """What `iter_chunks` reads of these names, unchecked, in `room` of `stored_bytes`. Raises as that does."""
@@ -154,9 +155,11 @@ class Store:
     def _range(self, row: int, names: Collection[str]) -> tuple[int, int, list[int]]:
         """Shard, offset, and sizes of the chunks of a GOP up to the last one that is wanted."""
         place = self.places[row]
+        return int(place["shard"]), int(place["offset"]), place["sizes"][: self._num_chunks(names)].tolist()
+
+    def _num_chunks(self, names: Collection[str]) -> int:
         wanted = [array.name in names for array in self._arrays]
-        num_chunks = len(wanted) - wanted[::-1].index(True)
-        return int(place["shard"]), int(place["offset"]), place["sizes"][:num_chunks].tolist()
+        return len(wanted) - wanted[::-1].index(True)
 
     def _read_bytes(
         self, row: int, shard: int, offset: int, num_bytes: int, room: memoryview | None = None

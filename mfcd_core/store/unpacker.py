@@ -16,7 +16,7 @@ from mfcd_core.store.digits import swap_digits
 from mfcd_core.store.packing import QUAD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -45,7 +45,7 @@ class PlaneReader:
         self.arrays = [array for array in store.settings.stored_arrays() if self._kinds[array.kind]]
         self._names = [array.name for array in self.arrays]
         self._local = threading.local()
-        if any(array.digits for array in self.arrays) and not is_cached(_join_digits):
+        if any(array.digits for array in self.arrays) and not is_cached(_undo_digits):
             _compile_elsewhere(store.settings)
         load_kernels(self.arrays)
 
@@ -56,9 +56,9 @@ class PlaneReader:
         """Have the system fetch row `row` of gops.npy in the background."""
         self._store.announce(row, self._names)
 
-    def stored_bytes(self, row: int) -> int:
-        """Size of row `row` of gops.npy as stored."""
-        return self._store.stored_bytes(row, self._names)
+    def stored_bytes(self, rows: Sequence[int]) -> NDArray[np.int64]:
+        """Sizes of rows of gops.npy as stored."""
+        return self._store.stored_bytes(rows, self._names)
 
     def fetch(self, row: int, room: memoryview) -> memoryview:
         """Read row `row` of gops.npy, as stored, into `room` of `stored_bytes`, for `read_into`. Raises StoreError."""
@@ -119,27 +119,44 @@ class Unpacker:
         self._size = array.read_dtype.itemsize
         self._unsigned = np.dtype(f"<u{self._size}")
         row_size = int(np.prod(array.shape[array.row_axis + 1 :]))
-        self._zeros = np.zeros(row_size, self._unsigned)
+        zeros = np.zeros(row_size, self._unsigned)
         self._row = np.empty(row_size, self._unsigned)
         num_quads = -(-self._height // QUAD)
-        self._bytes = np.empty((self._size, QUAD, num_quads * row_size), np.uint8)
-        folded = self._bytes[0] if self._size == 1 else np.empty(self._bytes.shape[1:], self._unsigned)
-        self._folded = folded.reshape(QUAD, num_quads, row_size)
+        joined = np.empty((self._size, QUAD, num_quads * row_size), np.uint8)
+        folded = joined[0] if self._size == 1 else np.empty(joined.shape[1:], self._unsigned)
+        self._memory = (joined, folded.reshape(QUAD, num_quads, row_size), zeros)
+        self._sheets_back = self._num_sheets // array.shape[0] if "frame" in array.difference else self._num_sheets
+        self._are_rows_summed = int("row" in array.difference)
+        has_columns = "column" in array.difference
+        self._num_channels = int(np.prod(array.shape[array.axes.index("column") + 1 :])) if has_columns else 0
 
     def unpack(self, out: NDArray[Any]) -> None:
         """Write the plain values of `chunk` into `out`, `shape` of `read_dtype`, C-contiguous."""
         values = out.view(self._unsigned).reshape(self._num_sheets, self._height, -1)
-        array, chunk = self._array, self.chunk
-        if not array.digits:
-            _sum_rows(chunk.view(self._unsigned).reshape(self._height, self._num_sheets, -1), self._row, values)
+        if not self._array.digits:
+            chunk = self.chunk.view(self._unsigned).reshape(self._height, self._num_sheets, -1)
+            _sum_rows(chunk, self._row, values)
             return
-        sheets_back = self._num_sheets // array.shape[0] if "frame" in array.difference else self._num_sheets
-        digits = chunk.reshape(self._size, QUAD, self._num_sheets, -1)
-        _join_digits(digits, self._bytes, self._folded, self._zeros, sheets_back, values)
-        if "row" in array.difference:
-            _sum_rows_here(values)
-        if "column" in array.difference:
-            _sum_columns(values, int(np.prod(array.shape[array.axes.index("column") + 1 :])))
+        digits = self.chunk.reshape(self._size, QUAD, self._num_sheets, -1)
+        _undo_digits(digits, self._memory, self._sheets_back, self._are_rows_summed, self._num_channels, values)
+
+
+@jit
+def _undo_digits(
+    digits: NDArray[np.uint8],
+    memory: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    sheets_back: int,
+    are_rows_summed: int,
+    num_channels: int,
+    out: NDArray[Any],
+) -> None:
+    """All in one: the GIL, which another thread may hold, is taken back once. num_channels: 0 for no columns."""
+    joined, folded, zeros = memory
+    _join_digits(digits, joined, folded, zeros, sheets_back, out)
+    if are_rows_summed:
+        _sum_rows_here(out)
+    if num_channels > 0:
+        _sum_columns(out, num_channels)
 
 
 @jit

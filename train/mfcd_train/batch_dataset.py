@@ -38,7 +38,7 @@ class BatchDataset(Dataset[Batch]):
             raise IndexError(f"batch {index}: expected 0 to {len(self) - 1}")
         draws = self._draws[index * self._batch_size : (index + 1) * self._batch_size]
         layout = PlaneLayout(self._reader.arrays, len(draws))
-        planes = layout.planes(_memory(layout.num_bytes), len(draws))
+        planes = layout.tensors(_memory(layout.num_bytes))
         arrays = {name: plane.numpy() for name, plane in planes.items()}
         read = [(place, try_to_read(self._reader, gop, arrays, place)) for place, gop in enumerate(draws.gop.tolist())]
         errors = {place: error for place, error in read if error is not None}

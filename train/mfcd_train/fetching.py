@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import CancelledError, wait
 from contextlib import suppress
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +41,7 @@ class Fetching:
 
     def begin(self, gops: Sequence[int], threads: Executor, num_threads: int) -> None:
         """Begin with GOPs by their rows of gops.npy."""
-        ends = list(accumulate(map(self._reader.stored_bytes, gops), initial=0))
+        ends = [0, *self._reader.stored_bytes(gops).cumsum().tolist()]
         if ends[-1] > len(self._room):
             self._room = np.full(ends[-1] + ends[-1] // 4, 0, np.uint8)  # written to: it is all there from now on
         rooms = [self._room[start:end].data for start, end in pairwise(ends)]

@@ -7,6 +7,7 @@ import weakref
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -156,9 +157,10 @@ class _Reading:
     def _submit(self, draws: Draws) -> _Begun:
         """Each thread reads the next GOP that no other one has taken: a task a thread costs less than one a GOP."""
         self._fetching.stop()
-        planes = self._layout.planes(self._memory(), len(draws))
+        arrays = self._layout.arrays(self._memory(), len(draws))
+        planes = {name: torch.from_numpy(array) for name, array in arrays.items()}
         begun = _Begun(Batch(planes, labels_of(self._store, draws), draws), {}, [])
-        gops, arrays = enumerate(draws.gop.tolist()), {name: plane.numpy() for name, plane in planes.items()}
+        gops = enumerate(draws.gop.tolist())
         for _ in range(min(self._num_threads, len(draws))):
             begun.shares.append(self._threads.submit(self._read, gops, self._fetching, arrays, begun.errors))
         self._fetching = self._fetching.followed(begun.shares)
@@ -178,15 +180,15 @@ class _Reading:
             if self._is_closed or (errors and self._on_bad_gop == STOP):
                 return
 
-    def _memory(self) -> Tensor:
-        """Memory that is used again when the last tensor of it is gone."""
+    def _memory(self) -> NDArray[np.uint8]:
+        """Memory that is used again when the last array or tensor of it is gone."""
         if self._free:
             memory = self._free.pop()
         else:
             memory, self._num_unmade = self._layout.empty(), self._num_unmade - 1
-        view = memory.numpy()
+        view: NDArray[np.uint8] = memory.numpy()
         weakref.finalize(view, self._take_back, memory).atexit = False
-        return torch.from_numpy(view)
+        return view
 
     def _take_back(self, memory: Tensor) -> None:
         if self._parts:
@@ -198,8 +200,10 @@ class PlaneLayout:
     """Where the planes of a batch of `batch_size` GOPs lie in one piece of memory of `num_bytes` bytes."""
 
     def __init__(self, arrays: Sequence[StoredArray], batch_size: int) -> None:
-        self._arrays, self._batch_size = arrays, batch_size
-        self.num_bytes = batch_size * sum(array.num_bytes for array in arrays)
+        self._num_gops = batch_size
+        starts = [0, *accumulate(batch_size * array.num_bytes for array in arrays)]
+        self._places = [(a.name, a.shape, a.read_dtype, start) for a, start in zip(arrays, starts[:-1], strict=True)]
+        self.num_bytes = starts[-1]
 
     def empty(self) -> Tensor:
         """Such memory: page-locked where there is a GPU, which is faster to copy from; else huge pages, by NumPy."""
@@ -207,19 +211,19 @@ class PlaneLayout:
             return torch.empty(self.num_bytes, dtype=torch.uint8, pin_memory=True)
         return torch.from_numpy(np.empty(self.num_bytes, np.uint8))
 
-    def planes(self, memory: Tensor, num_gops: int) -> dict[str, Tensor]:
+    def arrays(self, memory: NDArray[np.uint8], num_gops: int) -> dict[str, NDArray[Any]]:
         """Planes of the first GOPs in it, by name, (num_gops, *shape) of `read_dtype`."""
-        planes, start = {}, 0
-        for array in self._arrays:
-            part = memory[start : start + num_gops * array.num_bytes]
-            planes[array.name] = part.view(_torch_dtype(array)).view(num_gops, *array.shape)
-            start += self._batch_size * array.num_bytes
-        return planes
+        return {
+            name: np.ndarray((num_gops, *shape), dtype, memory.data, start)
+            for name, shape, dtype, start in self._places
+        }
 
-
-def _torch_dtype(array: StoredArray) -> torch.dtype:
-    dtype: torch.dtype = torch.from_numpy(np.empty(0, array.read_dtype)).dtype
-    return dtype
+    def tensors(self, memory: Tensor) -> dict[str, Tensor]:
+        """Planes of all GOPs in it, as views of its storage, which other processes may share."""
+        arrays = self.arrays(memory.numpy(), self._num_gops)
+        dtypes = {name: torch.from_numpy(array).dtype for name, array in arrays.items()}
+        parts = {name: memory[start : start + arrays[name].nbytes] for name, _, _, start in self._places}
+        return {name: part.view(dtypes[name]).view(arrays[name].shape) for name, part in parts.items()}
 
 
 def labels_of(store: Store, draws: Draws) -> Tensor:
