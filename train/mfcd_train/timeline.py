@@ -59,8 +59,9 @@ def write_timeline(path: Path, timelines: Sequence[Timeline], labels: Sequence[s
 def _draw(panel: Axes, timeline: Timeline, labels: Sequence[str]) -> AxesImage:
     rows = timeline.best_classes
     end = len(timeline.scores) * timeline.gop_seconds
+    tall = np.repeat(timeline.scores[:, rows].T, round(ROW_INCHES * DPI), 0)  # smoothing over time keeps rows apart
     image = panel.imshow(
-        timeline.scores[:, rows].T,
+        tall,
         extent=(0, end, len(rows) - 0.5, -0.5),
         vmin=0,
         vmax=1,
