@@ -84,7 +84,7 @@ class Transcoder:
 
     def published(self, ended: Sequence[tuple[VideoRecord, Path]], deadline: Deadline) -> tuple[VideoRecord, ...]:
         """Check the files that are to be outputs, while the disk takes them; then put all in place."""
-        with ThreadPoolExecutor(1) as disk:
+        with ThreadPoolExecutor(len(ended)) as disk:
             taken = [disk.submit(sync_file, path) for _, path in ended]
             records = tuple(self._checked(record, path, deadline) for record, path in ended)
             with output_faults(self.encoded):
