@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -63,8 +64,7 @@ def _put(source: Path, target: Path, record: ShardRecord) -> None:
 def remove_strays(store: Path, names: set[str]) -> None:
     """Remove shards that the index does not name, and, where nobody else is at work, what a killed run left waiting."""
     if not others_at_work(store):
-        for path in waiting_path(store, "").parent.glob("*"):
-            path.unlink(missing_ok=True)
+        shutil.rmtree(waiting_path(store, "").parent, ignore_errors=True)
     for path in store.glob("shard-*.h5"):
         if path.name not in names:
             path.unlink(missing_ok=True)

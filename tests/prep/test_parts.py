@@ -149,6 +149,7 @@ def test_a_shard_that_waits_for_another_run_is_left_to_it(
     other_run = tmp_path / "store" / ".mfcd" / "tmp" / f"{host}-{process}"
     other_run.mkdir()
     waiting = tmp_path / "store" / ".mfcd" / "shards" / "of-another-run.h5"
+    waiting.parent.mkdir()
     waiting.write_bytes(b"shard")
     extract_videos(encoded, tmp_path / "store", ONE_EACH)
     assert waiting.exists() == is_left
