@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -104,10 +105,11 @@ class _Results:
                 yield int(row), _judged(record, strict=self.settings.strict)
 
     def folders(self) -> list[Path]:
-        """The folders that outputs lie in."""
-        videos = self.plan.catalog.videos
+        """The folders that outputs lie in, and those that these lie in."""
+        videos, encoded = self.plan.catalog.videos, self.plan.encoded
         names = {videos[int(row)].id.rpartition("/")[0] for row in np.flatnonzero(self.standing)}
-        return [folder for name in names if (folder := self.plan.encoded / name).is_dir()]
+        inner = {path for name in names for path in (PurePath(name), *PurePath(name).parents)}
+        return [folder for path in inner if (folder := encoded / path).is_dir()]
 
     def iter_failures(self) -> Iterator[Failure]:
         """Yield what failed."""

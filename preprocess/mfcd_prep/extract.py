@@ -20,7 +20,7 @@ from mfcd_prep.shards import ShardRecord, ShardWorker, VideoFailure, plan_shards
 from mfcd_prep.survey import survey_encoded
 from mfcd_prep.versions import end_parts, join_parts, library_versions
 from mfcd_prep.workers import IN_THIS_PROCESS
-from mfcd_prep.workspace import own_folder, require_outside, require_own_or_empty, scratch_folder
+from mfcd_prep.workspace import in_turn, own_folder, require_outside, require_own_or_empty, scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -118,10 +118,8 @@ def extract_videos(
     with scratch_folder(store) as scratch:
         _join_parts(plan, store)
         _make(plan, store, scratch, workers)
-        records = _read_results(plan, store)
-        if num_pending := len(plan.tasks) - len(records):
-            _join_parts(plan, store)  # again: two that began at once may both have been the first
-        videos = None if num_pending else _finish(plan, store, records, labelling)
+        records, videos = _conclude(plan, store, labelling)
+    num_pending = len(plan.tasks) - len(records)
     write_failures(store, sorted([*plan.survey.failures, *_iter_failures(plan, records, everything=True)]))
     failures = sorted([*plan.survey.failures, *_iter_failures(plan, records, everything=num_pending == 0)])
     return ExtractSummary(
@@ -184,9 +182,10 @@ def _read_records(tasks: Sequence[ShardTask], store: Path) -> dict[str, ShardRec
     return {key: ShardRecord.from_dict(values) for key, values in found.items() if values is not None}
 
 
-def _join_parts(plan: ExtractPlan, store: Path) -> None:
+def _join_parts(plan: ExtractPlan, store: Path, *, is_first: bool = True) -> None:
     if plan.part != WHOLE:
-        join_parts(_journal_folder(store), plan.settings, library_versions(plan.settings.decoder))
+        versions = library_versions(plan.settings.decoder)
+        join_parts(_journal_folder(store), plan.settings, versions, is_first=is_first)
 
 
 def _make(plan: ExtractPlan, store: Path, scratch: Path, workers: Workers) -> None:
@@ -224,6 +223,16 @@ def _read_results(plan: ExtractPlan, store: Path) -> dict[str, ShardRecord]:
         or record.retry
         or record.still_holds(store, plan.survey.folder, plan.timeout_seconds)
     }
+
+
+def _conclude(plan: ExtractPlan, store: Path, labelling: Labelling) -> tuple[Mapping[str, ShardRecord], Videos | None]:
+    """The shards that have a result, by key; and the store's videos, where none is left to other parts."""
+    with in_turn(_journal_folder(store)):  # of two that end at once, each would take the other's shards for its own
+        records = _read_results(plan, store)
+        if len(records) < len(plan.tasks):
+            _join_parts(plan, store, is_first=False)  # two that began at once may both have been the first
+            return records, None
+        return records, _finish(plan, store, records, labelling)
 
 
 def _iter_failures(plan: ExtractPlan, records: Mapping[str, ShardRecord], *, everything: bool) -> Iterator[Failure]:

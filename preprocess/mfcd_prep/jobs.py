@@ -175,7 +175,7 @@ def _run_alone(
 def _killed_twice(killed: Killed) -> Lost:
     if f"({TIMED_OUT_STATUS})" in killed.reason:
         return Lost("hung beyond --timeout twice, in code that cannot be interrupted: raise --timeout", "timeout")
-    return Lost(f"{killed.reason}, twice; run again to retry", "killed")
+    return Lost(f"{killed.reason.removesuffix(': run again')}, twice; run again to retry", "killed")
 
 
 def _submit(pool: Executor, attempt: Callable[[Task], Attempt[Result]], task: Task) -> Future[Attempt[Result]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 import numpy as np
 import xxhash
 
-from mfcd_core.atomic import this_process
+from mfcd_core.atomic import sync_folder, this_process
 from mfcd_prep.output import output_faults
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Journal:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._last_time = max(map(_last_time, self._path.parent.glob(f"*{SUFFIX}")), default=0)
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            sync_folder(self._path.parent)
         return self._descriptor
 
     def close(self) -> None:

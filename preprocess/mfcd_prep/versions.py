@@ -49,15 +49,17 @@ def require_versions(expected: Mapping[str, str], decoder: str) -> None:
         )
 
 
-def join_parts(journal: Path, settings: StoreSettings, versions: Versions) -> None:
+def join_parts(journal: Path, settings: StoreSettings, versions: Versions, *, is_first: bool = True) -> None:
     """Join the parts that make shards of these settings: the first one records its versions in the journal's folder.
+
+    is_first: whether this one may be the first; else it only compares.
 
     Raises:
         VersionsError: the parts before have others; shards of both would never make a store.
     """
     content = json.dumps(settings.to_dict(), sort_keys=True)
     path = journal / f"versions-{xxhash.xxh3_64_hexdigest(content.encode())}.json"
-    if not path.exists():
+    if is_first and not path.exists():
         with output_faults(journal), replacing(path) as part:
             part.write_text(json.dumps(versions))
     with suppress(FileNotFoundError):  # or all the others ended just now: there is nobody to differ from

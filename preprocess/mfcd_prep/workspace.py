@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from mfcd_core.atomic import is_left_over, remove_left_over, this_process
@@ -75,6 +76,18 @@ def _scratch_parent(output: Path) -> Path:
     return own_folder(output) / "tmp"
 
 
+@contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """One process at a time, of all machines that share a folder; where its file system has no locks, none waits."""
+    with output_faults(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("ab")
+    with file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def others_at_work(output: Path) -> bool:
     """Whether another process, on whatever machine, is between begin and end of its `scratch_folder` here."""
     return any(not is_left_over(folder, folder.name) for folder in _scratch_parent(output).glob("*"))
@@ -86,7 +99,8 @@ def scratch_folder(output: Path) -> Iterator[Path]:
     parent = _scratch_parent(output)
     with output_faults(output):
         parent.mkdir(parents=True, exist_ok=True)
-        remove_left_over(output)
+        for folder in (output, *own_folder(output).iterdir()):
+            remove_left_over(folder)
     for folder in parent.iterdir():
         if is_left_over(folder, folder.name):
             shutil.rmtree(folder, ignore_errors=True)

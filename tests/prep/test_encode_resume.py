@@ -209,4 +209,4 @@ def test_names_are_on_disk_before_the_manifest_speaks_of_them(
 
     monkeypatch.setattr(encode_results, "sync_folder", sync)
     encode_videos(source, tmp_path / "e", SMALL)
-    assert synced == {"run": 2, "jump": 1}
+    assert synced == {"e": 0, "run": 2, "jump": 1}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -153,6 +155,23 @@ def test_a_shard_that_waits_for_another_run_is_left_to_it(
     waiting.write_bytes(b"shard")
     extract_videos(encoded, tmp_path / "store", ONE_EACH)
     assert waiting.exists() == is_left
+
+
+def test_parts_that_end_at_once_place_their_shards_in_turn(encoded: Path, tmp_path: Path) -> None:
+    extract_videos(encoded, tmp_path / "whole", ONE_EACH)
+    extract_videos(encoded, tmp_path / "store", ONE_EACH, part=Part(1, 2))
+    with (tmp_path / "store" / ".mfcd" / "extract" / "lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        last = subprocess.Popen(
+            (*MFCD_PREP, "extract", encoded, tmp_path / "store", "--shard-gops", "1", "--part", "2/2")
+        )
+        while len(list((tmp_path / "store" / ".mfcd" / "shards").iterdir())) < 9:
+            time.sleep(0.05)
+        with pytest.raises(subprocess.TimeoutExpired):
+            last.wait(1)
+        assert not list((tmp_path / "store").glob("*.h5"))
+    assert last.wait() == 0
+    assert files_of(tmp_path / "store") == files_of(tmp_path / "whole")
 
 
 def test_the_command_says_which_part_is_done(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
