@@ -31,8 +31,22 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def this_process() -> str:
-    """A name for this process among those of many machines: `host-number`."""
-    return f"{_host()}-{os.getpid()}"
+    """A name for this process among those of many machines; see `name_process`."""
+    return name_process(os.getpid())
+
+
+def name_process(number: int) -> str:
+    """`host-number_start` of a process of this machine: numbers are given again, above all after a restart."""
+    return f"{_host()}-{number}_{_start_of(number)}"
+
+
+def _start_of(number: int) -> str:
+    """Clock ticks from the start of the machine to that of a process; empty where there is none."""
+    try:
+        fields = Path("/proc", str(number), "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return fields[19]  # starttime, field 22 of proc(5): the first two end with the parenthesis
 
 
 def _host() -> str:
@@ -47,9 +61,10 @@ def is_left_over(path: Path, process: str) -> bool:
 
     A path that vanishes meanwhile is not left over: somebody else saw to it.
     """
-    host, _, number = process.rpartition("-")
+    host, _, known = process.rpartition("-")
+    number = known.partition("_")[0]
     if host == _host() and number.isdecimal():
-        return int(number) == os.getpid() or not Path("/proc", number).exists()
+        return int(number) == os.getpid() or not _start_of(int(number)) or name_process(int(number)) != process
     try:
         return time.time() - path.stat().st_mtime > FOREIGN_SECONDS
     except FileNotFoundError:

@@ -14,7 +14,7 @@ from encoding import SMALL, outputs, run_command
 from stores import files_of
 from tiny_videos import cut_frames, write_video
 
-from mfcd_core.atomic import this_process
+from mfcd_core.atomic import name_process
 from mfcd_core.store import Store
 from mfcd_prep.encode import encode_videos, plan_videos
 from mfcd_prep.extract import ExtractOptions, extract_videos, plan_extract
@@ -147,8 +147,7 @@ def test_a_shard_that_waits_for_another_run_is_left_to_it(
     encoded: Path, tmp_path: Path, process: int, *, is_left: bool
 ) -> None:
     extract_videos(encoded, tmp_path / "store", ONE_EACH)
-    host = this_process().rpartition("-")[0]
-    other_run = tmp_path / "store" / ".mfcd" / "tmp" / f"{host}-{process}"
+    other_run = tmp_path / "store" / ".mfcd" / "tmp" / name_process(process)
     other_run.mkdir()
     waiting = tmp_path / "store" / ".mfcd" / "shards" / "of-another-run.h5"
     waiting.parent.mkdir()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mfcd_core.atomic import FOREIGN_SECONDS, this_process
+from mfcd_core.atomic import FOREIGN_SECONDS, name_process, this_process
 from mfcd_prep.workspace import FileStat, file_stat, own_folder, scratch_folder
 
 if TYPE_CHECKING:
@@ -38,11 +38,6 @@ def test_scratch_goes_where_the_work_fails(tmp_path: Path) -> None:
     assert not scratch.exists()
 
 
-def a_process(number: int) -> str:
-    """As `this_process` names one of this machine."""
-    return f"{this_process().rpartition('-')[0]}-{number}"
-
-
 def left_by(tmp_path: Path, name: str) -> Path:
     folder = own_folder(tmp_path) / "tmp" / name
     folder.mkdir(parents=True)
@@ -53,7 +48,7 @@ def left_by(tmp_path: Path, name: str) -> Path:
 def test_what_a_dead_process_left_goes(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
-    dead = left_by(tmp_path, a_process(process.pid))
+    dead = left_by(tmp_path, name_process(process.pid))
     before = left_by(tmp_path, this_process())  # of an older process with our number
     with scratch_folder(tmp_path) as scratch:
         assert not dead.exists()
@@ -63,9 +58,18 @@ def test_what_a_dead_process_left_goes(tmp_path: Path) -> None:
 
 def test_what_a_living_process_has_stays(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        alive = left_by(tmp_path, a_process(process.pid))
+        alive = left_by(tmp_path, name_process(process.pid))
         with scratch_folder(tmp_path):
             assert (alive / "part").exists()
+        process.communicate(b"\n")
+
+
+def test_what_was_left_by_another_process_of_the_same_number_goes(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        number_alone, _, start = name_process(process.pid).rpartition("_")
+        left = left_by(tmp_path, f"{number_alone}_{int(start) - 1}")
+        with scratch_folder(tmp_path):
+            assert not left.exists()
         process.communicate(b"\n")
 
 
