@@ -24,7 +24,7 @@ from mfcd_prep.workers import OnThisMachine
 if TYPE_CHECKING:
     from pathlib import Path
 
-NUM_VIDEOS = 240
+NUM_VIDEOS = 400
 SMALL = EncodeSettings(size=(32, 32))
 MFCD_PREP = (sys.executable, "-c", "from mfcd_prep.cli import main; main()")
 

@@ -144,15 +144,15 @@ class LoadBench:
         self.passes = PASSES * self.order
 
     def ours(self) -> Contenders:
-        """One thread, several, several processes, with and without motion, and as stored; plain h5py in between."""
+        """One thread, and several right after it; processes; with and without motion, and as stored; plain h5py."""
         found: Contenders = {}
         for name, with_motion in (("", False), (MOTION, True)):
             kinds: dict[str, Callable[..., object]] = {
                 OURS: partial(self._read, 1),
+                threads_name(self.threads): partial(self._read, self.threads),
                 PLAIN_HDF5: partial(read_hdf5, self.store, self.order, as_stored=False),
                 OURS + STORED: partial(read_chunks, self.store, self.passes),
                 PLAIN_HDF5 + STORED: partial(read_hdf5, self.store, self.passes, as_stored=True),
-                threads_name(self.threads): partial(self._read, self.threads),
                 workers_name(self.threads): self._read_in_workers,
             }
             found |= {
