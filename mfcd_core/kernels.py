@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -32,11 +33,23 @@ def _nothing() -> None:
 
 
 def is_cached(kernel: Kernel) -> bool:
-    """Whether the cache has a form of `kernel` as it now reads; True where there is no cache to be filled."""
-    folder = cast("Any", kernel).stats.cache_path
-    source = Path(kernel.__code__.co_filename)
-    indexes = Path(folder or ".").glob(f"{source.stem}.{kernel.__qualname__}-*.nbi")
-    return folder is None or any(index.stat().st_mtime >= source.stat().st_mtime for index in indexes)
+    """Whether the cache has a form of `kernel` as it now reads; True where there is no cache to be filled.
+
+    False, too, where the source was written later, though with the same text: see `mark_cached`.
+    """
+    folder, source = cast("Any", kernel).stats.cache_path, Path(kernel.__code__.co_filename)
+    return folder is None or any(i.stat().st_mtime >= source.stat().st_mtime for i in _indexes(folder, kernel))
+
+
+def mark_cached(kernel: Kernel) -> None:
+    """Say, where the cache is ours to write, that it was looked at after the source was written."""
+    for index in _indexes(cast("Any", kernel).stats.cache_path, kernel):
+        with suppress(OSError):
+            index.touch()
+
+
+def _indexes(folder: str, kernel: Kernel) -> list[Path]:
+    return list(Path(folder).glob(f"{Path(kernel.__code__.co_filename).stem}.{kernel.__qualname__}-*.nbi"))
 
 
 def inlined(kernel: Kernel) -> Kernel:

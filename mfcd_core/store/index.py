@@ -29,13 +29,10 @@ IDS_AT_ONCE = 4096
 
 
 def gop_place_dtype(settings: StoreSettings) -> np.dtype[Any]:
-    """Rows of gops.npy: shard number, offset in bytes of the GOP's first chunk, sizes in bytes of its chunks.
-
-    Where chunks say nothing of damage, xxh3_64 of each one's bytes too.
-    """
+    """Rows of gops.npy: shard number, offset in bytes of the GOP's first chunk; of its chunks, bytes and xxh3_64."""
     num_arrays = len(settings.stored_arrays())
-    columns = [("shard", "<u4"), ("offset", "<u8"), ("sizes", "<u4", (num_arrays,))]
-    return np.dtype(columns if settings.has_own_checksums else [*columns, ("checksums", "<u8", (num_arrays,))])
+    places = [("shard", "<u4"), ("offset", "<u8")]
+    return np.dtype([*places, ("sizes", "<u4", (num_arrays,)), ("checksums", "<u8", (num_arrays,))])
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,23 @@ import zstandard
 from mfcd_core.errors import ChecksumError, StoreError, UsageError
 from mfcd_core.gop import Gop, signed_motion
 from mfcd_core.planes import PIXEL_FORMATS
+from mfcd_core.store.compression import fill
 from mfcd_core.store.files import ShardFiles
 from mfcd_core.store.index import GOPS, file_checksum, gop_place_dtype, read_index
 from mfcd_core.store.packing import unpack_gop
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from mfcd_core.store.files import Copies
     from mfcd_core.store.index import Videos
     from mfcd_core.store.settings import StoreSettings
+
+
+AGAIN = "run mfcd-prep extract again"
 
 
 class Store:
@@ -52,12 +56,13 @@ class Store:
 
     def _map_places(self, checksum: str) -> NDArray[Any]:
         path = self.path / GOPS
-        if file_checksum(path) != checksum:  # 20 ms for 6 million GOPs
-            raise ChecksumError(f"{path}: other bytes than index.json recorded; run mfcd-prep extract again")
-        places: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        if file_checksum(path) != checksum:
+            raise ChecksumError(f"{path}: other bytes than index.json recorded; {AGAIN}")
+        places: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
         num_gops = int(self.videos.num_gops.sum())
         if places.dtype != gop_place_dtype(self.settings) or places.shape != (num_gops,):
-            raise StoreError(f"{path}: {places.shape} of {places.dtype}, expected {num_gops} GOPs")
+            found = f"{places.shape} of {places.dtype}"
+            raise StoreError(f"{path}: {found}, expected {num_gops} GOPs as this version lists them; {AGAIN}")
         return places
 
     def __repr__(self) -> str:
@@ -97,58 +102,46 @@ class Store:
         """File name of the shard that holds the video in row `video`."""
         return self.shards.name(int(self.places[self.videos.first_gop[video]]["shard"]))
 
-    def read_chunks(self, row: int, chunks: Mapping[str, NDArray[Any]]) -> None:
-        """Fill `chunks` all at once; see `iter_chunks`."""
-        for _ in self.iter_chunks(row, chunks):
-            pass
-
-    def iter_chunks(
-        self, row: int, chunks: Mapping[str, NDArray[Any]], stored: memoryview | None = None
-    ) -> Iterator[str]:
-        """Fill `chunks`, made by `StoredArray.empty_chunk`, from row `row` of gops.npy; yield the name of each.
+    def read_chunks(self, row: int, chunks: Mapping[str, NDArray[Any]], stored: memoryview | None = None) -> None:
+        """Fill `chunks`, made by `StoredArray.empty_chunk`, from row `row` of gops.npy.
 
         They stay as stored, differences and digits: `unpack_gop` and `Unpacker` undo them. Chunks that are left out at
         the end of a GOP (motion lies last) are not even read. stored: what `fetch` gave, where it was called before.
         Releases the GIL. What may pass is tried again (see `ShardFiles.read`), and what a copy fails to give is read
         from the store. Raises StoreError, or ChecksumError for damage, with shard, video and GOP.
         """
-        done = set()
         try:
-            for name in self._iter_chunks(row, chunks, stored):
-                done.add(name)
-                yield name
+            self._read_chunks(row, chunks, stored)
         except StoreError as error:
             shard = self.shards.name(int(self.places[row]["shard"]))
             if not (self._copies and self._copies.give_up(shard, error)):
                 raise
-            yield from self._iter_chunks(row, {name: chunks[name] for name in chunks if name not in done})
+            self._read_chunks(row, chunks)
 
-    def _iter_chunks(
-        self, row: int, chunks: Mapping[str, NDArray[Any]], stored: memoryview | None = None
-    ) -> Iterator[str]:
+    def _read_chunks(self, row: int, chunks: Mapping[str, NDArray[Any]], stored: memoryview | None = None) -> None:
         shard, offset, sizes = self._range(row, chunks)
         if stored is None:
             stored = self._read_bytes(row, shard, offset, sum(sizes))
-        start = 0
-        fill = self._decompress if self.settings.has_own_checksums else self._copy
-        for column, (array, size) in enumerate(zip(self._arrays, sizes, strict=False)):
-            if array.name in chunks:
-                fill(row, column, stored[start : start + size], chunks[array.name])
-                yield array.name
+        start, checksums = 0, self.places[row]["checksums"].tolist()
+        for array, size, checksum in zip(self._arrays, sizes, checksums, strict=False):
+            if array.name in chunks and (
+                wrong := self._fill(chunks[array.name], stored[start : start + size], checksum)
+            ):
+                raise ChecksumError(f"{self._where(row)}: {array.name} {wrong}; run mfcd-prep verify")
             start += size
 
     def announce(self, row: int, names: Collection[str]) -> None:
-        """Have the system fetch what `iter_chunks` will read of these names, in the background."""
+        """Have the system fetch what `read_chunks` will read of these names, in the background."""
         shard, offset, sizes = self._range(row, names)
         self._files.announce(self.shards.name(shard), offset, sum(sizes))
 
     def stored_bytes(self, rows: Sequence[int], names: Collection[str]) -> NDArray[np.int64]:
-        """How many bytes `iter_chunks` reads of these names, by row."""
+        """How many bytes `read_chunks` reads of these names, by row."""
         sizes: NDArray[np.int64] = self.places["sizes"][rows, : self._num_chunks(names)].sum(1, np.int64)
         return sizes
 
     def fetch(self, row: int, names: Collection[str], room: memoryview) -> memoryview:
-        """What `iter_chunks` reads of these names, unchecked, in `room` of `stored_bytes`. Raises as that does."""
+        """What `read_chunks` reads of these names, unchecked, in `room` of `stored_bytes`. Raises as that does."""
         shard, offset, sizes = self._range(row, names)
         return self._read_bytes(row, shard, offset, sum(sizes), room)
 
@@ -172,24 +165,16 @@ class Store:
             raise ChecksumError(f"{self._where(row)}: {len(stored)} bytes, expected {num_bytes}; run mfcd-prep verify")
         return stored
 
-    def _decompress(self, row: int, column: int, frame: memoryview, out: NDArray[Any]) -> None:
-        name = self._arrays[column].name
+    def _fill(self, out: NDArray[Any], chunk: memoryview, checksum: int) -> str:
+        """Check the bytes of a chunk, then fill `out` with what they hold; returns what is wrong with them."""
+        if xxhash.xxh3_64_intdigest(chunk) != checksum:
+            return "is damaged (checksum)"
+        target = out.data.cast("B")
         try:
-            with self._files.decompressor().stream_reader(frame) as source:
-                num_bytes = source.readinto(out.data.cast("B"))
-                whole = num_bytes == out.nbytes and source.read(1) == b""
+            whole = fill(target, chunk, self.settings.compression, self._files.decompressor())
         except zstandard.ZstdError as error:
-            raise ChecksumError(f"{self._where(row)}: {name} is damaged ({error}); run mfcd-prep verify") from None
-        if not whole:
-            raise ChecksumError(f"{self._where(row)}: {name} has another size than {out.nbytes}; run mfcd-prep verify")
-
-    def _copy(self, row: int, column: int, data: memoryview, out: NDArray[Any]) -> None:
-        name = self._arrays[column].name
-        if xxhash.xxh3_64_intdigest(data) != self.places[row]["checksums"][column]:
-            raise ChecksumError(f"{self._where(row)}: {name} is damaged (checksum); run mfcd-prep verify")
-        if len(data) != out.nbytes:
-            raise ChecksumError(f"{self._where(row)}: {name} has another size than {out.nbytes}; run mfcd-prep verify")
-        out.data.cast("B")[:] = data
+            return f"is damaged ({error})"
+        return "" if whole else f"has another size than {out.nbytes}"
 
     def _where(self, row: int) -> str:
         video = int(np.searchsorted(self.videos.first_gop, row, side="right")) - 1

@@ -65,11 +65,6 @@ class StoreSettings:
         """One byte, D modulo 256, where p - D modulo 256 is one pixel of the frame alone; int16 otherwise."""
         return np.dtype("u1" if max(self.width_px, self.height_px) <= 256 else "<i2")
 
-    @property
-    def has_own_checksums(self) -> bool:
-        """Whether a reader can rely on each chunk for noticing damage, as on zstd; else the index has checksums."""
-        return self.compression != NONE
-
     def stored_arrays(self) -> tuple[StoredArray, ...]:
         """The data sets of a shard in the order in which a GOP's chunks lie in the file: motion last."""
         planes = PIXEL_FORMATS[self.pixel_format]

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfcd_core.kernels import is_cached, jit, load_numba
-from mfcd_core.store.digits import swap_digits
+from mfcd_core.kernels import is_cached, load_numba, mark_cached
 from mfcd_core.store.packing import QUAD
+from mfcd_core.store.unpack_kernels import unpack_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from mfcd_core.store.packing import StoredArray
     from mfcd_core.store.reader import Store
-    from mfcd_core.store.settings import StoreSettings
 
 COMPILE = """
 import json, sys
@@ -45,8 +45,8 @@ class PlaneReader:
         self.arrays = [array for array in store.settings.stored_arrays() if self._kinds[array.kind]]
         self._names = [array.name for array in self.arrays]
         self._local = threading.local()
-        if any(array.digits for array in self.arrays) and not is_cached(_undo_digits):
-            _compile_elsewhere(store.settings)
+        if not all(array.is_plain for array in self.arrays) and not is_cached(unpack_chunks):
+            _compile_elsewhere(json.dumps(store.settings.to_dict()))
         load_kernels(self.arrays)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -67,39 +67,39 @@ class PlaneReader:
     def read_into(self, row: int, planes: Mapping[str, NDArray[Any]], stored: memoryview | None = None) -> None:
         """Read row `row` of gops.npy into `planes`, by name `shape` of `read_dtype`, C-contiguous.
 
-        stored: its bytes, where `fetch` has read them. Releases the GIL. Raises as `Store.iter_chunks` does.
+        stored: its bytes, where `fetch` has read them. Releases the GIL. Raises as `Store.read_chunks` does.
         """
-        unpackers = self._unpackers()
-        chunks = {name: unpackers[name].chunk if name in unpackers else planes[name] for name in self._names}
-        for name in self._store.iter_chunks(row, chunks, stored):
-            if name in unpackers:
-                unpackers[name].unpack(planes[name])
+        unpacker = self._unpacker()
+        self._store.read_chunks(row, {**planes, **unpacker.chunks}, stored)
+        unpacker.unpack(planes)
 
-    def _unpackers(self) -> dict[str, Unpacker]:
-        """This thread's own, of what is packed; their chunks share memory: each is unpacked before the next is read."""
-        if not hasattr(self._local, "unpackers"):
-            packed = [array for array in self.arrays if not array.is_plain]
-            memory = np.empty(max((array.chunk_bytes for array in packed), default=0), np.uint8)
-            self._local.unpackers = {array.name: Unpacker(array, memory) for array in packed}
-        found: dict[str, Unpacker] = self._local.unpackers
+    def _unpacker(self) -> Unpacker:
+        """This thread's own."""
+        if not hasattr(self._local, "unpacker"):
+            self._local.unpacker = Unpacker(self.arrays)
+        found: Unpacker = self._local.unpacker
         return found
 
 
 def load_kernels(arrays: Iterable[StoredArray]) -> None:
     """Compile what unpacks `arrays`, or load it from the cache: processes that are forked afterwards share it."""
-    for array in arrays:
-        if not array.is_plain:
-            small = replace(array, shape=tuple(min(size, QUAD) for size in array.shape))
-            Unpacker(small, np.zeros(small.chunk_bytes, np.uint8)).unpack(small.empty())
+    small = [replace(array, shape=tuple(min(size, QUAD) for size in array.shape)) for array in arrays]
+    unpacker = Unpacker(small)
+    for chunk in unpacker.chunks.values():
+        chunk[...] = 0
+    unpacker.unpack({array.name: array.empty() for array in small})
 
 
-def _compile_elsewhere(settings: StoreSettings) -> None:
-    """Fill the cache in a process that ends: to compile takes 16 MB that no process gives back.
+@cache
+def _compile_elsewhere(settings: str) -> None:
+    """Fill the cache in a process that ends, once: to compile takes 16 MB that no process gives back.
 
     Where that fails, kernels are compiled here.
     """
-    command = [sys.executable, "-P", "-c", COMPILE, json.dumps(settings.to_dict())]
-    subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True)  # noqa: S603, a list, no shell
+    command = [sys.executable, "-P", "-c", COMPILE, settings]
+    done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True)  # noqa: S603, no shell
+    if done.returncode == 0:
+        mark_cached(unpack_chunks)
 
 
 def _build_reader(store: Store, with_motion: bool, with_residual: bool) -> PlaneReader:  # noqa: FBT001 - for pickle
@@ -107,121 +107,61 @@ def _build_reader(store: Store, with_motion: bool, with_residual: bool) -> Plane
 
 
 class Unpacker:
-    """Unpacks one GOP of a data set after the other, in memory that it keeps.
+    """Unpacks one GOP after the other, in memory that it keeps.
 
-    chunk: to be filled with a chunk, `chunk_shape`; in `memory`, of at least `chunk_bytes` bytes.
+    chunks: by name, of those among `arrays` that are packed; to be filled with chunks, `chunk_shape`.
     """
 
-    def __init__(self, array: StoredArray, memory: NDArray[np.uint8]) -> None:
-        self.chunk = memory[: array.chunk_bytes].view(array.chunk_dtype).reshape(array.chunk_shape)
-        self._array = array
-        self._height, self._num_sheets = array.shape[array.row_axis], int(np.prod(array.shape[: array.row_axis]))
-        self._size = array.read_dtype.itemsize
-        self._unsigned = np.dtype(f"<u{self._size}")
-        row_size = int(np.prod(array.shape[array.row_axis + 1 :]))
-        zeros = np.zeros(row_size, self._unsigned)
-        self._row = np.empty(row_size, self._unsigned)
-        num_quads = -(-self._height // QUAD)
-        joined = np.empty((self._size, QUAD, num_quads * row_size), np.uint8)
-        folded = joined[0] if self._size == 1 else np.empty(joined.shape[1:], self._unsigned)
-        self._memory = (joined, folded.reshape(QUAD, num_quads, row_size), zeros)
-        self._sheets_back = self._num_sheets // array.shape[0] if "frame" in array.difference else self._num_sheets
-        self._are_rows_summed = int("row" in array.difference)
-        has_columns = "column" in array.difference
-        self._num_channels = int(np.prod(array.shape[array.axes.index("column") + 1 :])) if has_columns else 0
+    def __init__(self, arrays: Iterable[StoredArray]) -> None:
+        packed = [array for array in arrays if not array.is_plain]
+        sizes = sorted({array.read_dtype.itemsize for array in packed})
+        self._groups = [_Group([a for a in packed if a.read_dtype.itemsize == size], size) for size in sizes]
+        self.chunks: dict[str, NDArray[Any]] = {}
+        for group in self._groups:
+            self.chunks |= group.chunks
 
-    def unpack(self, out: NDArray[Any]) -> None:
-        """Write the plain values of `chunk` into `out`, `shape` of `read_dtype`, C-contiguous."""
-        values = out.view(self._unsigned).reshape(self._num_sheets, self._height, -1)
-        if not self._array.digits:
-            chunk = self.chunk.view(self._unsigned).reshape(self._height, self._num_sheets, -1)
-            _sum_rows(chunk, self._row, values)
-            return
-        digits = self.chunk.reshape(self._size, QUAD, self._num_sheets, -1)
-        _undo_digits(digits, self._memory, self._sheets_back, self._are_rows_summed, self._num_channels, values)
+    def unpack(self, planes: Mapping[str, NDArray[Any]]) -> None:
+        """Write the plain values of `chunks` into `planes`, by name `shape` of `read_dtype`, C-contiguous."""
+        for group in self._groups:
+            group.unpack(planes)
 
 
-@jit
-def _undo_digits(
-    digits: NDArray[np.uint8],
-    memory: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
-    sheets_back: int,
-    are_rows_summed: int,
-    num_channels: int,
-    out: NDArray[Any],
-) -> None:
-    """All in one: the GIL, which another thread may hold, is taken back once. num_channels: 0 for no columns."""
-    joined, folded, zeros = memory
-    _join_digits(digits, joined, folded, zeros, sheets_back, out)
-    if are_rows_summed:
-        _sum_rows_here(out)
-    if num_channels > 0:
-        _sum_columns(out, num_channels)
+class _Group:
+    """Arrays whose values have one size: a single call unpacks them, and the GIL is taken back once."""
+
+    def __init__(self, arrays: Sequence[StoredArray], size: int) -> None:
+        self._unsigned = np.dtype(f"<u{size}")
+        self._shapes = {array.name: _sheets_of(array) for array in arrays}
+        memory = [np.empty(array.chunk_bytes // size, self._unsigned) for array in arrays]
+        self.chunks = {
+            array.name: part.view(array.chunk_dtype).reshape(array.chunk_shape)
+            for array, part in zip(arrays, memory, strict=True)
+        }
+        self._arguments = tuple(memory), np.array([_plan_of(array) for array in arrays], np.int64), _spare(arrays, size)
+
+    def unpack(self, planes: Mapping[str, NDArray[Any]]) -> None:
+        outs = [planes[name].view(self._unsigned).reshape(shape) for name, shape in self._shapes.items()]
+        unpack_chunks(*self._arguments, tuple(outs))
 
 
-@jit
-def _join_digits(
-    digits: NDArray[np.uint8],
-    joined: NDArray[np.uint8],
-    folded: NDArray[Any],
-    zeros: NDArray[Any],
-    sheets_back: int,
-    out: NDArray[Any],
-) -> None:
-    """Values (sheets, rows, m) from digits (bytes, 4, sheets, quads * m), each added to that of so many sheets before.
-
-    joined: (bytes, 4, quads * m), the bytes of one sheet; folded: (4, quads, m), the same as unsigned integers.
-    """
-    for sheet in range(digits.shape[2]):
-        for byte in range(digits.shape[0]):
-            swap_digits(digits[byte, :, sheet], joined[byte])
-        if digits.shape[0] == 2:
-            _join_bytes(joined, folded.reshape(QUAD, -1))
-        for y in range(out.shape[1]):
-            row, z = out[sheet, y], folded[y % QUAD, y // QUAD]
-            before = out[sheet - sheets_back, y] if sheet >= sheets_back else zeros
-            for x in range(np.uint64(row.size)):  # here: a function of its own is not vectorised
-                row[x] = ((z[x] >> 1) ^ -(z[x] & 1)) + before[x]  # modulo what the type holds
+def _sheets_of(array: StoredArray) -> tuple[int, int, int]:
+    """(sheets, rows, m): all axes before that of rows as one, and all behind it."""
+    shape, row = array.shape, array.row_axis
+    return int(np.prod(shape[:row])), shape[row], int(np.prod(shape[row + 1 :]))
 
 
-@jit
-def _join_bytes(joined: NDArray[np.uint8], out: NDArray[Any]) -> None:
-    for i in range(QUAD):
-        for x in range(np.uint64(out.shape[1])):
-            out[i, x] = np.uint16(joined[0, i, x]) | (np.uint16(joined[1, i, x]) << np.uint16(8))
+def _plan_of(array: StoredArray) -> tuple[int, int, int, int]:
+    """A row of the plans of `unpack_chunks`."""
+    sheets_back = int(np.prod(array.shape[1 : array.row_axis])) if "frame" in array.difference else 0
+    has_columns = "column" in array.difference
+    num_channels = int(np.prod(array.shape[array.axes.index("column") + 1 :])) if has_columns else 0
+    return int(array.digits), sheets_back, int("row" in array.difference), num_channels
 
 
-@jit
-def _sum_rows(rows: NDArray[Any], total: NDArray[Any], out: NDArray[Any]) -> None:
-    """Running sums down (rows, sheets, m), as (sheets, rows, m); total: (m,), for the sums."""
-    for sheet in range(rows.shape[1]):
-        total[:] = 0
-        for y in range(rows.shape[0]):
-            row, summed = rows[y, sheet], out[sheet, y]
-            for x in range(np.uint64(summed.size)):
-                added = row[x] + total[x]
-                total[x] = added
-                summed[x] = added
-
-
-@jit
-def _sum_rows_here(values: NDArray[Any]) -> None:
-    """Running sums down each sheet of (sheets, rows, m), in place."""
-    for sheet in range(values.shape[0]):
-        for y in range(1, values.shape[1]):
-            row, before = values[sheet, y], values[sheet, y - 1]
-            for x in range(np.uint64(row.size)):
-                row[x] += before[x]
-
-
-@jit
-def _sum_columns(values: NDArray[Any], num_channels: int) -> None:
-    """Running sums along each row of (sheets, rows, columns * channels), in place."""
-    for sheet in range(values.shape[0]):
-        for y in range(values.shape[1]):
-            row = values[sheet, y]
-            for channel in range(num_channels):
-                total = row[channel] - row[channel]
-                for x in range(np.uint64(channel), np.uint64(row.size), np.uint64(num_channels)):
-                    total += row[x]
-                    row[x] = total
+def _spare(arrays: Sequence[StoredArray], size: int) -> tuple[NDArray[np.uint8], NDArray[Any], NDArray[Any]]:
+    """Memory for `unpack_chunks` of all arrays."""
+    shapes = [_sheets_of(array) for array in arrays]
+    num_values = max(-(-rows // QUAD) * QUAD * m for _, rows, m in shapes)
+    joined, row = np.empty(size * num_values, np.uint8), max(m for *_, m in shapes)
+    folded = joined if size == 1 else np.empty(num_values, f"<u{size}")
+    return joined, folded, np.zeros(row, f"<u{size}")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import zstandard
 
-from mfcd_core.store.compression import AUTO, LEVELS, build_compressor
+from mfcd_core.store.compression import AUTO, LEVELS, build_compressor, fill
 from mfcd_core.store.settings import StoreSettings
 
 NAMES = [
@@ -51,3 +51,20 @@ def test_a_small_table_is_for_the_fast_strategy_alone() -> None:
 def test_without_compression_the_values_are_the_bytes() -> None:
     values = np.arange(-6, 6, dtype="<i2").reshape(3, 4)
     assert bytes(build_compressor("motion", "none", 1)(values)) == values.tobytes()
+
+
+@pytest.mark.parametrize("extra", [-1, 0, 1])
+@pytest.mark.parametrize("compression", ["zstd", "none"])
+def test_what_was_compressed_fills_memory_of_its_size_alone(compression: str, extra: int) -> None:
+    values, room = digits(), bytearray(len(digits()) + extra)
+    chunk = memoryview(bytearray(build_compressor("motion", compression, 1)(values)))
+    assert fill(memoryview(room), chunk, compression, zstandard.ZstdDecompressor()) == (extra == 0)
+    assert extra or room == values.tobytes()
+
+
+@pytest.mark.parametrize("write_checksum", [False, True])
+def test_a_frame_needs_no_checksum_of_its_own(write_checksum: bool) -> None:  # noqa: FBT001
+    values, room = digits(), bytearray(len(digits()))
+    chunk = bytearray(zstandard.ZstdCompressor(write_checksum=write_checksum).compress(values.data))
+    assert fill(memoryview(room), memoryview(chunk), "zstd", zstandard.ZstdDecompressor())
+    assert room == values.tobytes()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -11,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mfcd_core import kernels
 from mfcd_core.errors import ChecksumError
 from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.store import Store
 from mfcd_core.store.packer import Packer
 from mfcd_core.store.settings import StoreSettings
-from mfcd_core.store.unpacker import PlaneReader, Unpacker
+from mfcd_core.store.unpacker import PlaneReader, Unpacker, _compile_elsewhere
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,12 +47,12 @@ def test_any_values_come_back(settings: StoreSettings, seed: int, spread: int) -
     random = np.random.default_rng(seed)
     for array in settings.stored_arrays():
         packer = Packer(array)
-        unpacker = Unpacker(array, np.empty(array.chunk_bytes + 7, np.uint8))
+        unpacker = Unpacker([array])
         out = array.empty()
         for _ in range(2):
             values = (random.normal(0, spread, array.shape).astype(int) % array.modulo).astype(array.read_dtype)
-            unpacker.chunk[...] = packer(values)
-            unpacker.unpack(out)
+            unpacker.chunks[array.name][...] = packer(values)
+            unpacker.unpack({array.name: out})
             assert np.array_equal(out, values), array.name
 
 
@@ -75,6 +78,24 @@ def test_every_gop_is_read_in_plain_values(
     gops = [gop for video_id in store.videos.ids.tolist() for gop in videos[video_id]]
     with ThreadPoolExecutor(3) as threads:
         assert all(threads.map(is_right, list(range(len(gops))) * 20, gops * 20))
+
+
+def test_a_source_that_was_written_later_is_looked_at_once(
+    store_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where an installation is copied: numba's cache holds, as long as the text is the same."""
+    index, asked = tmp_path / "unpack_kernels.unpack_chunks-1.py311.nbi", []
+    index.touch()
+    os.utime(index, (0, 0))
+    monkeypatch.setattr(kernels, "_indexes", lambda *_: [index])
+    monkeypatch.setattr("subprocess.run", lambda *a, **_: asked.append(a) or subprocess.CompletedProcess(a, 0))
+    _compile_elsewhere.cache_clear()
+    for _ in range(2):
+        PlaneReader(Store(store_folder), with_motion=True)
+    assert len(asked) == 1
+    _compile_elsewhere.cache_clear()  # as in the next process
+    PlaneReader(Store(store_folder), with_motion=True)
+    assert len(asked) == 1
 
 
 def test_damage_is_named(store_folder: Path) -> None:

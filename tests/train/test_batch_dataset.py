@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 from dataclasses import fields
 from typing import TYPE_CHECKING
@@ -57,6 +58,31 @@ def test_workers_give_the_batches_of_threads(store: Store, draws: Draws, start: 
     num_workers = 2 if start else 0
     read = list(DataLoader(dataset, batch_size=None, num_workers=num_workers, multiprocessing_context=start))
     assert all(map(is_same, read, expected))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("holds_all", [False, True])
+def test_a_worker_uses_memory_again_when_the_batch_in_it_is_gone(
+    store: Store, monkeypatch: pytest.MonkeyPatch, *, holds_all: bool
+) -> None:
+    """What somebody still holds is never written to again, however many that are."""
+    draws = training_draws(store, np.arange(NUM_VIDEOS), 0, 0, 0.5)[np.arange(50) % NUM_VIDEOS]
+    expected = list(iter_batches(store, draws, 2, with_motion=True, num_threads=1))
+    made, new_shared = multiprocessing.Value("i", 0), torch.UntypedStorage._new_shared
+
+    def count(num_bytes: int) -> torch.UntypedStorage:
+        made.value += 1
+        return new_shared(num_bytes)
+
+    monkeypatch.setattr(torch.UntypedStorage, "_new_shared", count)
+    dataset = BatchDataset(store, draws, 2, with_motion=True)
+    loader = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context="fork")
+    if holds_all:
+        assert all(map(is_same, list(loader), expected))
+        assert made.value == len(expected) == 25
+    else:
+        assert all(is_same(batch, same) for batch, same in zip(loader, expected, strict=True))
+        assert made.value <= 12
 
 
 def test_a_batch_that_is_not_there_is_an_index_error(store: Store, draws: Draws) -> None:

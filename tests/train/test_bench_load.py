@@ -18,7 +18,7 @@ from mfcd_core.store import Store
 from mfcd_prep.bench_decode import DECORD, ON_THE_FLY, TORCHCODEC, build_decoders, trace_on_the_fly
 from mfcd_train import bench_load
 from mfcd_train.bench_load import DECODERS, load
-from mfcd_train.bench_load_figures import LIMITS, PASSES, summarize
+from mfcd_train.bench_load_figures import LIMITS, passes_over, summarize
 from mfcd_train.bench_load_peers import read_gzip, read_hdf5, read_jpegs, read_tar, write_gzip, write_jpegs
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NUM_CLIPS = 16
+PASSES = 7
 SIZES = {"kb_a_clip_in_batch": 1000.0, "kb_a_clip_in_batch_motion": 2000.0}
 CPU_SECONDS = {  # of 100 clips, so often as they are read
     "mfcd": 0.1,
@@ -118,10 +119,15 @@ def test_jpegs_and_gzip_hold_the_clips(store: Store, tmp_path: Path) -> None:
         assert np.abs(np.asarray(image).astype(int) - last.rebuild_frames()[11]).mean() < 8
 
 
+@pytest.mark.parametrize(("clips", "passes"), [(1, 5000), (4999, 2), (5000, 1), (9000, 1)])
+def test_few_clips_are_read_as_long_as_many(clips: int, passes: int) -> None:
+    assert passes_over(clips) == passes
+
+
 def test_figures_are_clips_a_second_of_cpu() -> None:
     """What gives plain values is beside what gives plain values, what leaves them as stored beside the like."""
     runs = {name: (Run(seconds / (1 + ("threads" in name)), seconds),) for name, seconds in CPU_SECONDS.items()}
-    result = summarize(runs, {DECORD: "it is not installed"}, {"clips": 100, "threads": 2, **SIZES})
+    result = summarize(runs, {DECORD: "it is not installed"}, {"clips": 100, "passes": PASSES, "threads": 2, **SIZES})
     assert result.headline.ours == pytest.approx(1000 * PASSES)
     assert result.headline.ratios["h5py + hdf5plugin"] == pytest.approx(0.2 * PASSES)  # which reads every clip once
     assert result.headline.ratios["JPEG frames"] == pytest.approx(5 * PASSES)

@@ -28,13 +28,13 @@ from mfcd_train.bench_load_figures import (
     JPEG,
     MOTION,
     OURS,
-    PASSES,
     PLAIN_HDF5,
     STORED,
     TAR,
     WEBDATASET,
     ZSTD,
     draw,
+    passes_over,
     summarize,
     threads_name,
     workers_name,
@@ -111,7 +111,7 @@ def bench_load(store: Store, encoded: Path | None, threads: int, limit: int | No
         runs = {who: taken[1:] for who, taken in interleave(there, repeats + 1).items()}  # the first one warms up
     absent = {who: why for who, why in contenders.items() if isinstance(why, str)}
     facts: dict[str, int | float | str] = {"videos": num_videos, "clips": num_clips, "repeats": repeats}
-    facts |= {"threads": threads, "passes": PASSES, **bench.sizes()}
+    facts |= {"threads": threads, "passes": passes_over(num_clips), **bench.sizes()}
     return summarize(runs, absent, facts)
 
 
@@ -141,7 +141,7 @@ class LoadBench:
 
     def __post_init__(self) -> None:
         self.order: list[int] = np.random.default_rng(0).permutation(self.num_clips).tolist()
-        self.passes = PASSES * self.order
+        self.passes = passes_over(self.num_clips) * self.order
 
     def ours(self) -> Contenders:
         """One thread, and several right after it; processes; with and without motion, and as stored; plain h5py."""

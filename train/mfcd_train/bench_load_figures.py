@@ -41,7 +41,7 @@ ON_THE_FLY = "PyAV, traced on the fly"  # as mfcd_prep names it
 STORED, MOTION = ", as stored", ", motion"
 ASSEMBLY = {"assembly, augmented": ("augmented",), "assembly, augmented and rgb": ("augmented", "rgb")}
 LIMITS = {PLAIN_HDF5: 1.4, JPEG: 4.0, ON_THE_FLY: 4.0}  # the targets, as ratios ours / peer
-PASSES = 8  # of the quick ones over all clips, so that how they begin does not count
+NUM_READS = 5000  # of the quick ones, of all clips over and over: seconds, so that how they begin does not count
 SCALING = 1.8  # of two threads over one
 
 
@@ -56,14 +56,16 @@ def workers_name(processes: int) -> str:
 
 
 def summarize(runs: Mapping[str, Sequence[Run]], absent: Mapping[str, str], facts: Facts) -> BenchResult:
-    """Figures of the medians; `absent`: why others did not run; `facts` has at least `clips`, `threads`, the sizes."""
-    clips, threads = int(facts["clips"]), int(facts["threads"])
+    """Figures of the medians; absent: why others did not run; facts: at least `clips`, `passes`, `threads`, sizes."""
+    clips, passes, threads = int(facts["clips"]), int(facts["passes"]), int(facts["threads"])
     took = {name: median_run(taken) for name, taken in runs.items()}
-    speed: dict[str, float | None] = {name: passes_of(name) * clips / run.cpu_seconds for name, run in took.items()}
+    speed: dict[str, float | None] = {
+        name: (passes if is_quick(name) else 1) * clips / run.cpu_seconds for name, run in took.items()
+    }
     speed |= dict.fromkeys(absent)
     figures = [_speeds(speed, name) for name in ("", MOTION)]
     figures += [_stored_speeds(speed, name) for name in ("", MOTION)]
-    wall = {name: PASSES * clips / run.wall_seconds for name, run in took.items()}
+    wall = {name: passes * clips / run.wall_seconds for name, run in took.items()}
     figures += [_scaling(wall, threads, name) for name in ("", MOTION)]
     figures += [
         _megabytes(figure, float(facts[f"kb_a_clip_in_batch{name}"]) / 1000)
@@ -75,9 +77,14 @@ def summarize(runs: Mapping[str, Sequence[Run]], absent: Mapping[str, str], fact
     return BenchResult(figures[0], tuple(figures[1:]), {**facts, **said}, runs, describe_machine(PACKAGES))
 
 
-def passes_of(name: str) -> int:
-    """How often a contender reads every clip."""
-    return PASSES if name.startswith((OURS, ZSTD, COPY)) or STORED in name else 1
+def passes_over(clips: int) -> int:
+    """How often a quick contender reads every clip."""
+    return -(-NUM_READS // max(clips, 1))
+
+
+def is_quick(name: str) -> bool:
+    """Whether a contender reads every clip so often; the others read it once."""
+    return name.startswith((OURS, ZSTD, COPY)) or STORED in name
 
 
 def _speeds(speed: Mapping[str, float | None], name: str) -> Figure:

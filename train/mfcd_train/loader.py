@@ -108,7 +108,7 @@ class _Reading:
         self._fetching = Fetching(self._reader, np.empty(0, np.uint8), ())
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="loader")
         self._layout = PlaneLayout(self._reader.arrays, max(map(len, parts), default=0))
-        self._num_unmade = min(max(MEMORY_BYTES // max(self._layout.num_bytes, 1), 2), 1 + PREFETCH)
+        self._num_unmade = self._layout.num_at_once
         self._free: list[Tensor] = []
         self._lock, self._is_beginning, self._is_closed = threading.RLock(), False, False
 
@@ -200,10 +200,14 @@ class PlaneLayout:
     """Where the planes of a batch of `batch_size` GOPs lie in one piece of memory of `num_bytes` bytes."""
 
     def __init__(self, arrays: Sequence[StoredArray], batch_size: int) -> None:
-        self._num_gops = batch_size
         starts = [0, *accumulate(batch_size * array.num_bytes for array in arrays)]
         self._places = [(a.name, a.shape, a.read_dtype, start) for a, start in zip(arrays, starts[:-1], strict=True)]
         self.num_bytes = starts[-1]
+
+    @property
+    def num_at_once(self) -> int:
+        """Of how many batches there is memory, the one in use with them; see MEMORY_BYTES."""
+        return min(max(MEMORY_BYTES // max(self.num_bytes, 1), 2), 1 + PREFETCH)
 
     def empty(self) -> Tensor:
         """Such memory: page-locked where there is a GPU, which is faster to copy from; else huge pages, by NumPy."""
@@ -217,13 +221,6 @@ class PlaneLayout:
             name: np.ndarray((num_gops, *shape), dtype, memory.data, start)
             for name, shape, dtype, start in self._places
         }
-
-    def tensors(self, memory: Tensor) -> dict[str, Tensor]:
-        """Planes of all GOPs in it, as views of its storage, which other processes may share."""
-        arrays = self.arrays(memory.numpy(), self._num_gops)
-        dtypes = {name: torch.from_numpy(array).dtype for name, array in arrays.items()}
-        parts = {name: memory[start : start + arrays[name].nbytes] for name, _, _, start in self._places}
-        return {name: part.view(dtypes[name]).view(arrays[name].shape) for name, part in parts.items()}
 
 
 def labels_of(store: Store, draws: Draws) -> Tensor:
