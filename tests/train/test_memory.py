@@ -99,4 +99,4 @@ def test_the_first_run_of_an_installation_takes_no_more(large: Path, tmp_path: P
     first, second = (memory_of(large, tmp_path / "read.py", "threads", "motion", cache)[0] for _ in range(2))
     assert first < LIMIT_BYTES
     assert abs(first - second) < 5 * MB
-    assert list(cache.rglob("unpacker._join_digits-*.nbi"))
+    assert list(cache.rglob("unpack_kernels.unpack_chunks-*.nbi"))

@@ -88,8 +88,8 @@ def load(
     quality 95, and, with --encoded, decoders the encoded files from beginning to end. `as stored` is the same without
     unpacking, on both sides: h5py against our reader alone.
 
-    zstd alone and memcpy alone are what the machine can do. The files are read once before anything is measured.
-    Copies go to the folder for temporary files (TMPDIR) and are removed.
+    zstd alone, unchecked, and memcpy alone are what the machine can do. The files are read once before anything is
+    measured. Copies go to the folder for temporary files (TMPDIR) and are removed.
     """
     torch.set_num_threads(1)
     result = bench_load(Store(path), encoded, threads, limit, repeats)

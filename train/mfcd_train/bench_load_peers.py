@@ -14,6 +14,7 @@ import numpy as np
 import zstandard
 from PIL import Image
 
+from mfcd_core.store.compression import fill
 from mfcd_core.store.packing import unpack_gop
 
 if TYPE_CHECKING:
@@ -150,15 +151,16 @@ class Floor:
         arrays = arrays_of(store, with_motion=with_motion)
         self._filled = [np.ones(array.chunk_bytes, np.uint8) for array in arrays]
         self._batch = [np.ones((BATCH_SIZE, array.chunk_bytes), np.uint8) for array in arrays]
+        self._compression = store.settings.compression
         chunks = {gop: _read_chunks(store, gop, len(arrays)) for gop in set(gops)}
         self._clips = [chunks[gop] for gop in gops]
 
     def decompress(self) -> None:
-        """Every chunk of every clip, over and over into the same memory."""
+        """Every chunk of every clip, over and over into the same memory, without zstd's own check: a limit."""
         decompressor = zstandard.ZstdDecompressor()
         for chunks in self._clips:
             for chunk, filled in zip(chunks, self._filled, strict=True):
-                decompressor.stream_reader(chunk).readinto(filled.data)
+                fill(filled.data, chunk, self._compression, decompressor)
 
     def copy(self) -> None:
         """What as many clips hold, into batches."""
@@ -167,8 +169,8 @@ class Floor:
                 planes[i % BATCH_SIZE] = filled
 
 
-def _read_chunks(store: Store, gop: int, num_chunks: int) -> list[bytes]:
+def _read_chunks(store: Store, gop: int, num_chunks: int) -> list[memoryview]:
     place = store.places[gop]
     with (store.path / store.shards[int(place["shard"])].name).open("rb") as file:
         file.seek(int(place["offset"]))
-        return [file.read(size) for size in place["sizes"][:num_chunks].tolist()]
+        return [memoryview(bytearray(file.read(size))) for size in place["sizes"][:num_chunks].tolist()]
