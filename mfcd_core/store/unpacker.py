@@ -36,11 +36,12 @@ load_numba()
 class PlaneReader:
     """Reads GOPs in plain values into memory of the caller; safe under threads, fork and spawn.
 
-    arrays: what is read of a GOP: of `StoreSettings.stored_arrays` I-frames, residuals unless left out, and motion.
+    store: where from. arrays: what is read of a GOP: of `StoreSettings.stored_arrays` I-frames, residuals unless left
+    out, and motion.
     """
 
     def __init__(self, store: Store, *, with_motion: bool, with_residual: bool = True) -> None:
-        self._store = store
+        self.store = store
         self._kinds = {"iframe": True, "residual": with_residual, "motion": with_motion}
         self.arrays = [array for array in store.settings.stored_arrays() if self._kinds[array.kind]]
         self._names = [array.name for array in self.arrays]
@@ -50,19 +51,19 @@ class PlaneReader:
         load_kernels(self.arrays)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _build_reader, (self._store, self._kinds["motion"], self._kinds["residual"])
+        return _build_reader, (self.store, self._kinds["motion"], self._kinds["residual"])
 
     def announce(self, row: int) -> None:
         """Have the system fetch row `row` of gops.npy in the background."""
-        self._store.announce(row, self._names)
+        self.store.announce(row, self._names)
 
     def stored_bytes(self, rows: Sequence[int]) -> NDArray[np.int64]:
         """Sizes of rows of gops.npy as stored."""
-        return self._store.stored_bytes(rows, self._names)
+        return self.store.stored_bytes(rows, self._names)
 
     def fetch(self, row: int, room: memoryview) -> memoryview:
         """Read row `row` of gops.npy, as stored, into `room` of `stored_bytes`, for `read_into`. Raises StoreError."""
-        return self._store.fetch(row, self._names, room)
+        return self.store.fetch(row, self._names, room)
 
     def read_into(self, row: int, planes: Mapping[str, NDArray[Any]], stored: memoryview | None = None) -> None:
         """Read row `row` of gops.npy into `planes`, by name `shape` of `read_dtype`, C-contiguous.
@@ -70,7 +71,7 @@ class PlaneReader:
         stored: its bytes, where `fetch` has read them. Releases the GIL. Raises as `Store.read_chunks` does.
         """
         unpacker = self._unpacker()
-        self._store.read_chunks(row, {**planes, **unpacker.chunks}, stored)
+        self.store.read_chunks(row, {**planes, **unpacker.chunks}, stored)
         unpacker.unpack(planes)
 
     def _unpacker(self) -> Unpacker:

@@ -77,9 +77,9 @@ def iter_batches(  # noqa: PLR0913 - what to read, and how
     A GOP that cannot be read raises StoreError, or ChecksumError for damage, with shard, video and GOP; with
     `on_bad_gop` "skip" it is left out of its batch, with a warning, unless nothing of the batch is left.
     """
-    parts = [draws[first : first + batch_size] for first in range(start * batch_size, len(draws), batch_size)]
+    firsts = range(start * batch_size, len(draws), batch_size)
     reader = PlaneReader(store, with_motion=with_motion, with_residual=with_residual)
-    reading = _Reading(store, reader, parts, num_threads, on_bad_gop)
+    reading = _Reading(reader, draws, firsts, num_threads, on_bad_gop)
     try:
         while reading.goes_on:
             yield reading.take()  # not held here: its memory is free as soon as the caller lets go of it
@@ -98,16 +98,13 @@ class _Begun(NamedTuple):
 class _Reading:
     """Begins batches ahead, each as soon as there is memory for it: what the last holder of one has let go of."""
 
-    def __init__(
-        self, store: Store, reader: PlaneReader, parts: Sequence[Draws], num_threads: int, on_bad_gop: str
-    ) -> None:
+    def __init__(self, reader: PlaneReader, draws: Draws, firsts: range, num_threads: int, on_bad_gop: str) -> None:
         self._num_threads, self._on_bad_gop = num_threads, on_bad_gop
-        self._store, self._reader = store, reader
-        self._parts = deque(parts)
+        self._reader, self._draws, self._left, self._batch_size = reader, draws, deque(firsts), firsts.step
         self._ahead: deque[_Begun] = deque()
         self._fetching = Fetching(self._reader, np.empty(0, np.uint8), ())
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="loader")
-        self._layout = PlaneLayout(self._reader.arrays, max(map(len, parts), default=0))
+        self._layout = PlaneLayout(self._reader.arrays, min(self._batch_size, len(draws)))
         self._num_unmade = self._layout.num_at_once
         self._free: list[Tensor] = []
         self._lock, self._is_beginning, self._is_closed = threading.RLock(), False, False
@@ -115,7 +112,7 @@ class _Reading:
     @property
     def goes_on(self) -> bool:
         """Whether there is a batch to be taken."""
-        return bool(self._ahead or self._parts)
+        return bool(self._ahead or self._left)
 
     def take(self) -> Batch:
         """The next batch, waited for."""
@@ -135,7 +132,7 @@ class _Reading:
         with self._lock:
             self._is_closed = True
             self._fetching.stop()
-            self._parts.clear()
+            self._left.clear()
             self._free.clear()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
@@ -146,20 +143,23 @@ class _Reading:
                 return
             self._is_beginning = True
             try:
-                while self._parts and len(self._ahead) < PREFETCH and (self._free or self._num_unmade):
-                    self._ahead.append(self._submit(self._parts[0]))  # Ctrl-C in here may be lost, a batch may not
-                    self._parts.popleft()
-                if self._parts and len(self._ahead) < PREFETCH and not self._fetching.is_begun:
-                    self._fetching.begin(self._parts[0].gop.tolist(), self._threads, self._num_threads)
+                while self._left and len(self._ahead) < PREFETCH and (self._free or self._num_unmade):
+                    self._ahead.append(self._submit(self._next()))  # Ctrl-C in here may be lost, a batch may not
+                    self._left.popleft()
+                if self._left and len(self._ahead) < PREFETCH and not self._fetching.is_begun:
+                    self._fetching.begin(self._next().gop.tolist(), self._threads, self._num_threads)
             finally:
                 self._is_beginning = False
+
+    def _next(self) -> Draws:
+        return self._draws[self._left[0] : self._left[0] + self._batch_size]
 
     def _submit(self, draws: Draws) -> _Begun:
         """Each thread reads the next GOP that no other one has taken: a task a thread costs less than one a GOP."""
         self._fetching.stop()
         arrays = self._layout.arrays(self._memory(), len(draws))
         planes = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        begun = _Begun(Batch(planes, labels_of(self._store, draws), draws), {}, [])
+        begun = _Begun(Batch(planes, labels_of(self._reader.store, draws), draws), {}, [])
         gops = enumerate(draws.gop.tolist())
         for _ in range(min(self._num_threads, len(draws))):
             begun.shares.append(self._threads.submit(self._read, gops, self._fetching, arrays, begun.errors))
@@ -191,7 +191,7 @@ class _Reading:
         return view
 
     def _take_back(self, memory: Tensor) -> None:
-        if self._parts:
+        if self._left:
             self._free.append(memory)
             self._begin()
 
