@@ -8,7 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from weakref import WeakSet
 
 import zstandard
@@ -17,9 +17,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+Result = TypeVar("Result")
 MAX_OPEN_FILES = 128
 TRANSIENT = frozenset({errno.EIO, errno.ESTALE, errno.EINTR, errno.EAGAIN, errno.ETIMEDOUT})
 WAIT_SECONDS = (0.05, 0.2, 0.8, 3.2)  # before each further try
+
+
+def patiently(read: Callable[[], Result]) -> Result:
+    """What `read` returns; where it fails with what may pass (TRANSIENT), it is tried again after WAIT_SECONDS.
+
+    Raises OSError for what does not pass.
+    """
+    for wait_seconds in WAIT_SECONDS:
+        try:
+            return read()
+        except OSError as error:
+            if error.errno not in TRANSIENT:
+                raise
+        time.sleep(wait_seconds)
+    return read()
 
 
 class Copies(Protocol):
@@ -65,21 +81,19 @@ class ShardFiles:
     def read(self, name: str, offset: int, num_bytes: int, room: memoryview | None = None) -> memoryview:
         """Bytes of a shard, fewer only where it ends, in `room`; without it they last until this thread's next call.
 
-        What may pass (TRANSIENT) is tried again after each of WAIT_SECONDS, a stale file after being opened anew.
-        Raises OSError for the rest.
+        What may pass is tried again (see `patiently`), a stale file after being opened anew. Raises OSError.
         """
         buffer = self._local.room(num_bytes) if room is None else room
-        for wait_seconds in (*WAIT_SECONDS, None):
-            try:
-                file = self._open(self._place(name))  # held until it is read: another thread may push it out
-                return _fill(file.descriptor, buffer, offset)
-            except OSError as error:
-                if wait_seconds is None or error.errno not in TRANSIENT:
-                    raise
-                if error.errno == errno.ESTALE:
-                    self._forget(self._place(name))
-                time.sleep(wait_seconds)
-        raise AssertionError("the last try returns or raises")
+        return patiently(lambda: self._read(name, offset, buffer))
+
+    def _read(self, name: str, offset: int, buffer: memoryview) -> memoryview:
+        try:
+            file = self._open(self._place(name))  # held until it is read: another thread may push it out
+            return _fill(file.descriptor, buffer, offset)
+        except OSError as error:
+            if error.errno == errno.ESTALE:
+                self._forget(self._place(name))
+            raise
 
     def announce(self, name: str, offset: int, num_bytes: int) -> None:
         """Have the system fetch these bytes in the background, where it can; what fails here fails in `read`."""

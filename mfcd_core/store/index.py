@@ -15,6 +15,7 @@ import xxhash
 
 from mfcd_core.atomic import replacing
 from mfcd_core.errors import ChecksumError, StoreError
+from mfcd_core.store.files import patiently
 from mfcd_core.store.settings import FORMAT, FORMAT_VERSION, StoreSettings
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 INDEX, VIDEOS, GOPS = "index.json", "videos.npz", "gops.npy"
+AGAIN, LOOK = "run mfcd-prep extract again", "check the file system"
 NO_LABEL = -1
 NO_ROLE = -1
 IDS_AT_ONCE = 4096
@@ -185,21 +187,38 @@ def _write_videos(path: Path, index: StoreIndex) -> None:
 def read_index(folder: Path, *, needs_places: bool = True) -> StoreIndex:
     """Read the index of a store; needs_places: only where gops.npy is there.
 
-    Raises StoreError (missing, higher version) or ChecksumError.
+    Raises StoreError (missing, unreadable, higher version) or ChecksumError.
     """
     document = _read_document(folder)
     try:
-        return _parse_index(folder, document, (VIDEOS, GOPS) if needs_places else (VIDEOS,))
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, OSError, BadZipFile) as error:
-        raise StoreError(f"{folder}: the index is not usable ({error!r}); run mfcd-prep extract again") from None
+        return patiently(lambda: _parse_index(folder, document, (VIDEOS, GOPS) if needs_places else (VIDEOS,)))
+    except OSError as error:
+        raise StoreError(f"{folder}: the index cannot be read ({error}); {LOOK}") from None
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, BadZipFile) as error:
+        raise StoreError(f"{folder}: the index is not usable ({error!r}); {AGAIN}") from None
+
+
+def open_places(folder: Path, index: StoreIndex) -> NDArray[Any]:
+    """gops.npy, memory-mapped: see `gop_place_dtype`. Raises StoreError or ChecksumError."""
+    path, num_gops = folder / GOPS, int(index.videos.num_gops.sum())
+    try:
+        if patiently(lambda: file_checksum(path)) != index.file_checksums[GOPS]:
+            raise ChecksumError(f"{path}: other bytes than index.json recorded; {AGAIN}")
+        places: NDArray[Any] = patiently(lambda: np.load(path, mmap_mode="r", allow_pickle=False)).view(np.ndarray)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); {LOOK}") from None
+    if places.dtype != gop_place_dtype(index.settings) or places.shape != (num_gops,):
+        found = f"{places.shape} of {places.dtype}"
+        raise StoreError(f"{path}: {found}, expected {num_gops} GOPs as this version lists them; {AGAIN}")
+    return places
 
 
 def _parse_index(folder: Path, document: Mapping[str, Any], needed: Sequence[str]) -> StoreIndex:
     for name in needed:
         if not (folder / name).is_file():
-            raise StoreError(f"{folder}: {name} is missing; run mfcd-prep extract again")
+            raise StoreError(f"{folder}: {name} is missing; {AGAIN}")
     if file_checksum(folder / VIDEOS) != document["files"][VIDEOS]:
-        raise ChecksumError(f"{folder / VIDEOS}: other bytes than index.json recorded; run mfcd-prep extract again")
+        raise ChecksumError(f"{folder / VIDEOS}: other bytes than index.json recorded; {AGAIN}")
     with np.load(folder / VIDEOS, allow_pickle=False) as columns:
         videos = _parse_videos(columns)
         splits = {
@@ -221,11 +240,13 @@ def _parse_index(folder: Path, document: Mapping[str, Any], needed: Sequence[str
 def _read_document(folder: Path) -> dict[str, Any]:
     path = folder / INDEX
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(patiently(lambda: path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise StoreError(f"{folder}: no {INDEX}; expected a store made by mfcd-prep extract (or finish it)") from None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: not readable ({error}); run mfcd-prep extract again") from None
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error}); {LOOK}") from None
+    except ValueError as error:
+        raise StoreError(f"{path}: not readable ({error}); {AGAIN}") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise StoreError(f"{path}: not the index of a store; expected JSON of format {FORMAT!r}")
     version = document.get("format_version")
@@ -233,7 +254,7 @@ def _read_document(folder: Path) -> dict[str, Any]:
         raise StoreError(f"{path}: format version {version!r}, this reader knows {FORMAT_VERSION}; update mfcd")
     checksum = document.pop("checksum", None)
     if checksum != _document_checksum(document):
-        raise ChecksumError(f"{path}: its checksum does not match its text; run mfcd-prep extract again")
+        raise ChecksumError(f"{path}: its checksum does not match its text; {AGAIN}")
     return document | {"checksum": checksum}
 
 

@@ -14,7 +14,7 @@ from mfcd_core.gop import Gop, signed_motion
 from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.store.compression import fill
 from mfcd_core.store.files import ShardFiles
-from mfcd_core.store.index import GOPS, file_checksum, gop_place_dtype, read_index
+from mfcd_core.store.index import open_places, read_index
 from mfcd_core.store.packing import unpack_gop
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from mfcd_core.store.files import Copies
     from mfcd_core.store.index import Videos
     from mfcd_core.store.settings import StoreSettings
-
-
-AGAIN = "run mfcd-prep extract again"
 
 
 class Store:
@@ -50,20 +47,9 @@ class Store:
         self.versions = index.versions
         self.checksum = index.checksum
         self._arrays = self.settings.stored_arrays()
-        self.places: NDArray[Any] = self._map_places(index.file_checksums[GOPS])
+        self.places: NDArray[Any] = open_places(self.path, index)
         self._copies = copies
         self._files = ShardFiles(self.path, copies)
-
-    def _map_places(self, checksum: str) -> NDArray[Any]:
-        path = self.path / GOPS
-        if file_checksum(path) != checksum:
-            raise ChecksumError(f"{path}: other bytes than index.json recorded; {AGAIN}")
-        places: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-        num_gops = int(self.videos.num_gops.sum())
-        if places.dtype != gop_place_dtype(self.settings) or places.shape != (num_gops,):
-            found = f"{places.shape} of {places.dtype}"
-            raise StoreError(f"{path}: {found}, expected {num_gops} GOPs as this version lists them; {AGAIN}")
-        return places
 
     def __repr__(self) -> str:
         size = f"{self.settings.width_px}x{self.settings.height_px}"

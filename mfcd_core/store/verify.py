@@ -9,7 +9,7 @@ import numpy as np
 import xxhash
 
 from mfcd_core.errors import StoreError
-from mfcd_core.store.index import GOPS, INDEX, file_checksum, read_index
+from mfcd_core.store.index import AGAIN, GOPS, INDEX, file_checksum, open_places, read_index
 from mfcd_core.store.layout import read_shard_file, require_adjacent
 
 if TYPE_CHECKING:
@@ -47,8 +47,10 @@ def verify_index(folder: Path) -> Iterator[Finding]:
     except StoreError as error:
         yield Finding(str(error).removeprefix(f"{folder / INDEX}: "), shard=INDEX)
         return
-    if file_checksum(folder / GOPS) != index.file_checksums[GOPS]:
-        yield Finding("other bytes than index.json recorded", shard=GOPS)
+    try:
+        open_places(folder, index)
+    except StoreError as error:
+        yield Finding(str(error).removeprefix(f"{folder / GOPS}: "), shard=GOPS)
     if index.shards.num_videos.sum() != len(index.videos):
         yield Finding(f"shards hold other videos than the {len(index.videos)} of the index", shard=INDEX)
     if index.shards.num_gops.sum() != index.videos.num_gops.sum():
@@ -110,7 +112,7 @@ def _check_places(name: str, shard: Shard, number: int, places: NDArray[Any]) ->
         same = same and np.array_equal(places[column], shard.gops[column])
     same = same and np.array_equal(shard.places[:, 0, 0], shard.gops["offset"])
     if not (same and np.array_equal(shard.places[:, :, 1], shard.gops["sizes"])):
-        yield Finding("chunks lie elsewhere than the index says", shard=name)
+        yield Finding(f"chunks lie elsewhere, or are others, than gops.npy says; {AGAIN}", shard=name)
 
 
 def _check_chunks(path: Path, shard: Shard) -> Iterator[Finding]:

@@ -135,7 +135,7 @@ def test_checksums_that_the_shard_does_not_have_are_found(folder: Path) -> None:
     with pytest.raises(ChecksumError, match="GOP 0 of 'a'"):
         Store(folder).read_gop("a", 0)
     assert [str(f) for f in verify_shard(folder, index, 0, places)] == [
-        f"{SHARD}: chunks lie elsewhere than the index says"
+        f"{SHARD}: chunks lie elsewhere, or are others, than gops.npy says; run mfcd-prep extract again"
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -101,6 +102,16 @@ def test_a_truncated_shard(store_folder: Path, keep: float) -> None:
     assert what_to_do.endswith("; run mfcd-prep repair STORE ENCODED")
 
 
+def test_places_without_checksums(store_folder: Path) -> None:
+    """As an earlier version wrote them: no reader takes them, so that is no whole store."""
+    index, places = read_index(store_folder), np.load(store_folder / GOPS)
+    np.save(store_folder / GOPS, places[["shard", "offset", "sizes"]].copy())
+    write_index(store_folder, index)
+    found = [str(finding) for finding in verify_index(store_folder)]
+    assert len(found) == 1
+    assert re.fullmatch(rf"{GOPS}: .*, expected \d+ GOPs as this .*; run mfcd-prep extract again", found[0])
+
+
 def test_a_missing_shard(store_folder: Path) -> None:
     (store_folder / FIRST).unlink()
     assert findings(store_folder) == [Finding("is missing", shard=FIRST)]
@@ -133,7 +144,9 @@ def test_wrong_places(store_folder: Path, column: str, by: int) -> None:
     places[column][1] += by
     np.save(store_folder / GOPS, places)
     write_index(store_folder, index)
-    assert findings(store_folder)[0] == Finding("chunks lie elsewhere than the index says", shard=FIRST)
+    assert findings(store_folder)[0] == Finding(
+        "chunks lie elsewhere, or are others, than gops.npy says; run mfcd-prep extract again", shard=FIRST
+    )
 
 
 def test_an_index_without_one_of_the_shards(store_folder: Path, settings: StoreSettings) -> None:

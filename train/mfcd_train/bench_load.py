@@ -136,12 +136,12 @@ class LoadBench:
     num_clips: int
     threads: int
     jpeg_bytes: int = 0
-    passes: list[int] = field(init=False)
+    rows: list[int] = field(init=False)
     loaders: dict[bool, DataLoader[Batch]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.order: list[int] = np.random.default_rng(0).permutation(self.num_clips).tolist()
-        self.passes = passes_over(self.num_clips) * self.order
+        self.rows = passes_over(self.num_clips) * self.order
 
     def ours(self) -> Contenders:
         """One thread, and several right after it; processes; with and without motion, and as stored; plain h5py."""
@@ -151,8 +151,8 @@ class LoadBench:
                 OURS: partial(self._read, 1),
                 threads_name(self.threads): partial(self._read, self.threads),
                 PLAIN_HDF5: partial(read_hdf5, self.store, self.order, as_stored=False),
-                OURS + STORED: partial(read_chunks, self.store, self.passes),
-                PLAIN_HDF5 + STORED: partial(read_hdf5, self.store, self.passes, as_stored=True),
+                OURS + STORED: partial(read_chunks, self.store, self.rows),
+                PLAIN_HDF5 + STORED: partial(read_hdf5, self.store, self.rows, as_stored=True),
                 workers_name(self.threads): self._read_in_workers,
             }
             found |= {
@@ -180,7 +180,7 @@ class LoadBench:
         """The limits of the machine."""
         found: Contenders = {}
         for name, with_motion in (("", False), (MOTION, True)):
-            floor = Floor(self.store, self.passes, with_motion=with_motion)
+            floor = Floor(self.store, self.rows, with_motion=with_motion)
             found |= {ZSTD + name: partial(run_here, floor.decompress), COPY + name: partial(run_here, floor.copy)}
         return found
 
@@ -203,7 +203,7 @@ class LoadBench:
         return found
 
     def _draws(self) -> Draws:
-        gop = np.array(self.passes)
+        gop = np.array(self.rows)
         video = np.searchsorted(self.store.videos.first_gop, gop, side="right") - 1
         centre = np.full(len(gop), 0.5, np.float32)
         return Draws(video, gop, centre, centre, np.zeros(len(gop), bool), centre)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from mfcd_core.console import warn
-from mfcd_core.errors import StoreError
+from mfcd_core.errors import StoreError, UsageError
 from mfcd_core.store.unpacker import PlaneReader
 from mfcd_train.fetching import Fetching
 
@@ -54,6 +54,11 @@ class Batch:
         planes = {name: plane[rows] for name, plane in self.planes.items()}
         return Batch(planes, self.labels[rows], self.draws[rows])
 
+    def pin_memory(self) -> Batch:
+        """A copy in page-locked memory: what `DataLoader(pin_memory=True)` asks for where there is a GPU."""
+        planes = {name: plane.pin_memory() for name, plane in self.planes.items()}
+        return replace(self, planes=planes, labels=self.labels.pin_memory())
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`; the copy is complete, its source may be used again."""
         planes = {name: plane.to(device) for name, plane in self.planes.items()}
@@ -75,8 +80,10 @@ def iter_batches(  # noqa: PLR0913 - what to read, and how
 
     with_motion, with_residual: whether these are read; a clip format knows what it needs.
     A GOP that cannot be read raises StoreError, or ChecksumError for damage, with shard, video and GOP; with
-    `on_bad_gop` "skip" it is left out of its batch, with a warning, unless nothing of the batch is left.
+    `on_bad_gop` "skip" it is left out of its batch, with a warning, unless nothing of the batch is left. Raises
+    UsageError for no batch size and for another `on_bad_gop`.
     """
+    require_reading(batch_size, on_bad_gop)
     firsts = range(start * batch_size, len(draws), batch_size)
     reader = PlaneReader(store, with_motion=with_motion, with_residual=with_residual)
     reading = _Reading(reader, draws, firsts, num_threads, on_bad_gop)
@@ -85,6 +92,14 @@ def iter_batches(  # noqa: PLR0913 - what to read, and how
             yield reading.take()  # not held here: its memory is free as soon as the caller lets go of it
     finally:
         reading.close()
+
+
+def require_reading(batch_size: int, on_bad_gop: str) -> None:
+    """Raises UsageError for what would read other batches than were meant."""
+    if batch_size < 1:
+        raise UsageError(f"batch_size {batch_size}: expected at least 1")
+    if on_bad_gop not in ON_BAD_GOP:
+        raise UsageError(f"on_bad_gop {on_bad_gop!r}: expected {' or '.join(map(repr, ON_BAD_GOP))}")
 
 
 class _Begun(NamedTuple):
@@ -214,6 +229,15 @@ class PlaneLayout:
         if torch.cuda.is_available():
             return torch.empty(self.num_bytes, dtype=torch.uint8, pin_memory=True)
         return torch.from_numpy(np.empty(self.num_bytes, np.uint8))
+
+    def tensors(self, memory: Tensor, num_gops: int) -> dict[str, Tensor]:
+        """The same as views of its storage, which other processes may share."""
+        arrays = self.arrays(memory.numpy(), num_gops)
+        found = {}
+        for name, _, _, start in self._places:
+            like = torch.from_numpy(arrays[name])
+            found[name] = memory[start : start + arrays[name].nbytes].view(like.dtype).view(like.shape)
+        return found
 
     def arrays(self, memory: NDArray[np.uint8], num_gops: int) -> dict[str, NDArray[Any]]:
         """Planes of the first GOPs in it, by name, (num_gops, *shape) of `read_dtype`."""

@@ -1,0 +1,134 @@
+"""Memory of batches that a worker process of a DataLoader lends to the process of the loader, and uses again."""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections import deque
+from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mfcd_train.loader import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from mfcd_train.dataset import Draws
+    from mfcd_train.loader import PlaneLayout
+
+FREE, LENT = 0, 1
+LOOK_SECONDS, PATIENCE_SECONDS = 0.001, 1.0  # a worker that waits is ahead of a loader that uses its batches
+
+
+class Lender:
+    """Of a worker process: as many memories as there are at once of `layout`, each for one batch after the other."""
+
+    def __init__(self, layout: PlaneLayout) -> None:
+        self._layout = layout
+        self._memories: deque[_Memory] = deque(maxlen=layout.num_at_once)
+        self._comes_back = True
+
+    def take(self) -> _Memory:
+        """What has come back; where all is lent, what comes back in a while; else new, for which the oldest is let go.
+
+        Who waited in vain, because somebody keeps the batches, does not wait again until some memory has come back.
+        """
+        is_full = len(self._memories) == self._memories.maxlen
+        until = time.monotonic() + PATIENCE_SECONDS * (is_full and self._comes_back)
+        while (memory := self._returned()) is None and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
+        self._comes_back = memory is not None or not is_full
+        if memory is None:
+            memory = _Memory(self._layout)
+            self._memories.append(memory)
+        return memory
+
+    def _returned(self) -> _Memory | None:
+        return next((memory for memory in self._memories if memory.is_free), None)
+
+
+class _Memory:
+    """Planes of one batch, and a byte that says whether another process has them, both shared.
+
+    layout: where the planes lie.
+    """
+
+    def __init__(self, layout: PlaneLayout) -> None:
+        self.layout = layout
+        self.planes, self.state = _shared(layout.num_bytes), _shared(1)
+        self._state = self.state.numpy()
+        self._view: weakref.ref[NDArray[np.uint8]] | None = None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no tensor of the last batch in it is left, here or elsewhere."""
+        return not self.is_lent and (self._view is None or self._view() is None)
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether another process has it."""
+        return bool(self._state[0] == LENT)
+
+    def view(self) -> NDArray[np.uint8]:
+        """For a batch: the memory is not free as long as the array, or anything made of it, lives."""
+        view: NDArray[np.uint8] = self.planes.numpy()
+        self._view = weakref.ref(view)
+        return view
+
+    def lend(self) -> tuple[Tensor, Tensor, PlaneLayout]:
+        """What the other process needs."""
+        self._state[0] = LENT
+        return self.planes, self.state, self.layout
+
+
+@dataclass(frozen=True)
+class LentBatch(Batch):
+    """A batch whose planes as they were read, `read`, lie in `memory`; another process gets them without a copy."""
+
+    memory: Any = None
+    read: Mapping[str, Tensor] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:  # what copies it, or writes it to a file
+        return Batch, (self.planes, self.labels, self.draws, self.num_skipped)
+
+
+def _reduce(batch: LentBatch) -> tuple[Any, ...]:
+    """For another process; whatever is not the batch that was read goes the way of all tensors."""
+    if batch.planes is not batch.read or batch.memory.is_lent:
+        return batch.__reduce__()
+    return _borrow, (*batch.memory.lend(), batch.labels.numpy(), batch.draws)
+
+
+ForkingPickler.register(LentBatch, _reduce)
+
+
+def _borrow(memory: Tensor, state: Tensor, layout: PlaneLayout, labels: NDArray[Any], draws: Draws) -> Batch:
+    give_back = weakref.finalize(memory.untyped_storage(), _give_back, state.numpy(), os.getpid())
+    give_back.atexit = False
+    return Batch(layout.tensors(memory, len(draws)), torch.from_numpy(labels), draws)
+
+
+def _give_back(state: NDArray[np.uint8], process: int) -> None:
+    if os.getpid() == process:  # a child that was forked has a copy of the batch, and lets go of that
+        state[0] = FREE
+
+
+def _shared(num_bytes: int) -> Tensor:
+    """Memory that other processes can map: without a name, where the system has such, so that nobody can leave it."""
+    storage: Any = torch.UntypedStorage
+    if not hasattr(os, "memfd_create"):
+        return torch.empty(0, dtype=torch.uint8).set_(storage._new_shared(num_bytes))  # noqa: SLF001 - as torch's own does
+    descriptor = os.memfd_create("batch")
+    try:
+        os.ftruncate(descriptor, num_bytes)
+        return torch.empty(0, dtype=torch.uint8).set_(storage._new_shared_fd_cpu(descriptor, num_bytes))  # noqa: SLF001
+    finally:
+        os.close(descriptor)
