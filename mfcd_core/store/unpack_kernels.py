@@ -23,11 +23,11 @@ def unpack_chunks(
 ) -> None:
     """Plain values (sheets, rows, m) of several arrays, of one size of value, from their chunks, flat.
 
-    plans: a row an array: digits or not; how many sheets there are from a frame to that before, or 0; rows summed or
-    not; channels, where columns are summed, or 0. spare: memory for the bytes of a sheet, for its values, which may be
-    the same where a value has one byte, and a row of zeros.
+    plans: a row an array, whatever is behind it in chunks and outs: digits or not; how many sheets there are from a
+    frame to that before, or 0; rows summed or not; channels, where columns are summed, or 0. spare: memory for the
+    bytes of a sheet, for its values, which may be the same where a value has one byte, and a row of zeros.
     """
-    for i in range(len(outs)):
+    for i in range(len(plans)):
         has_digits, sheets_back, are_rows_summed, num_channels = plans[i]
         if has_digits:
             _join_digits(chunks[i].view(np.uint8), spare, sheets_back, outs[i])

@@ -30,6 +30,7 @@ from mfcd_core.store.settings import StoreSettings
 from mfcd_core.store.unpacker import load_kernels
 load_kernels(StoreSettings.from_dict(json.loads(sys.argv[1])).stored_arrays())
 """
+MAX_ARRAYS = 5  # of a GOP: kernels are given as many whatever is read, so that they are compiled once
 load_numba()
 
 
@@ -138,11 +139,14 @@ class _Group:
             array.name: part.view(array.chunk_dtype).reshape(array.chunk_shape)
             for array, part in zip(arrays, memory, strict=True)
         }
-        self._arguments = tuple(memory), np.array([_plan_of(array) for array in arrays], np.int64), _spare(arrays, size)
+        plans = np.array([_plan_of(array) for array in arrays], np.int64)
+        num_missing = MAX_ARRAYS - len(arrays)
+        self._arguments = (*memory, *[np.empty(0, self._unsigned)] * num_missing), plans, _spare(arrays, size)
+        self._padding = [np.empty((0, 0, 0), self._unsigned)] * num_missing
 
     def unpack(self, planes: Mapping[str, NDArray[Any]]) -> None:
         outs = [planes[name].view(self._unsigned).reshape(shape) for name, shape in self._shapes.items()]
-        unpack_chunks(*self._arguments, tuple(outs))
+        unpack_chunks(*self._arguments, (*outs, *self._padding))
 
 
 def _sheets_of(array: StoredArray) -> tuple[int, int, int]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import pathlib
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -202,3 +206,36 @@ def test_a_forged_count_of_a_shard_costs_one_line(store_folder: Path, count: obj
     rewrite(store_folder, forged=True, shards=[{**shards[0], "num_gops": count}, *shards[1:]])
     with pytest.raises(StoreError, match="the index is not usable"):
         Store(store_folder)
+
+
+class Troubled:
+    """Something that opens files, and fails the first times for one of them."""
+
+    def __init__(self, works: Any, name: str, num_failures: int, number: int) -> None:  # noqa: ANN401
+        self.works, self.name, self.left, self.number = works, name, num_failures, number
+
+    def __call__(self, path: Path, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        if path.name == self.name and self.left:
+            self.left -= 1
+            raise OSError(self.number, os.strerror(self.number))
+        return self.works(path, *args, **options)
+
+    def __get__(self, path: Path | None, owner: type) -> Any:  # noqa: ANN401
+        return self if path is None else partial(self, path)
+
+
+@pytest.mark.parametrize("name", [INDEX, VIDEOS, GOPS])
+@pytest.mark.parametrize(
+    ("num_failures", "number"), [(1, errno.EIO), (4, errno.ESTALE), (9, errno.EIO), (1, errno.EACCES)]
+)
+def test_troubles_of_the_file_system_pass_or_are_said(
+    store_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, num_failures: int, number: int
+) -> None:
+    """Not one of them is a reason to extract again."""
+    monkeypatch.setattr("mfcd_core.store.files.time.sleep", lambda _: None)
+    monkeypatch.setattr(pathlib.Path, "open", Troubled(pathlib.Path.open, name, num_failures, number))
+    if number != errno.EACCES and num_failures <= 4:
+        assert len(Store(store_folder).videos) == 5
+    else:
+        with pytest.raises(StoreError, match=r"cannot be read \(.*\); check the file system"):
+            Store(store_folder)

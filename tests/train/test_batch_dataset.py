@@ -26,6 +26,7 @@ from mfcd_train.dataset import Draws, training_draws
 from mfcd_train.loader import iter_batches
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.sharedctypes import Synchronized
     from pathlib import Path
 
@@ -128,6 +129,10 @@ def changed(batch: Batch) -> Batch:
     return replace(batch, planes={"motion": batch.planes["motion"] + 1})
 
 
+def noted(batch: Batch) -> Batch:
+    return replace(batch, labels=batch.labels + 7, num_skipped=3)
+
+
 def wrapped(batch: Batch) -> dict[str, object]:
     return {"batch": batch, "luma": batch.planes["iframe/luma"]}
 
@@ -138,10 +143,10 @@ def copied(batch: Batch) -> list[Batch]:
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("holds", [False, True])
-@pytest.mark.parametrize("collate", [changed, wrapped, copied])
+@pytest.mark.parametrize("collate", [changed, noted, wrapped, copied])
 def test_what_a_worker_makes_of_a_batch_is_what_arrives(
-    store: Store, made: Value, collate: Any, *, holds: bool
-) -> None:  # noqa: ANN401
+    store: Store, made: Value, collate: Callable[[Batch], Any], *, holds: bool
+) -> None:
     draws = training_draws(store, np.arange(NUM_VIDEOS), 0, 0, 0.5)[np.arange(40) % NUM_VIDEOS]
     expected = [collate(batch) for batch in iter_batches(store, draws, 2, with_motion=True, num_threads=1)]
     dataset = BatchDataset(store, draws, 2, with_motion=True)
@@ -149,7 +154,8 @@ def test_what_a_worker_makes_of_a_batch_is_what_arrives(
     loader = DataLoader(dataset, batch_size=None, **options)
     taken = list(loader) if holds else loader
     for got, same in zip(taken, expected, strict=True):
-        if collate is changed:
+        if collate in (changed, noted):
+            assert got.num_skipped == same.num_skipped
             assert is_same(got, same)
         elif collate is wrapped:
             assert is_same(got["batch"], same["batch"])

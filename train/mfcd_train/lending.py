@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from mfcd_train.dataset import Draws
     from mfcd_train.loader import PlaneLayout
 
 FREE, LENT = 0, 1
@@ -104,16 +103,18 @@ def _reduce(batch: LentBatch) -> tuple[Any, ...]:
     """For another process; whatever is not the batch that was read goes the way of all tensors."""
     if batch.planes is not batch.read or batch.memory.is_lent:
         return batch.__reduce__()
-    return _borrow, (*batch.memory.lend(), batch.labels.numpy(), batch.draws)
+    rest = {"labels": batch.labels.numpy(), "draws": batch.draws, "num_skipped": batch.num_skipped}
+    return _borrow, (*batch.memory.lend(), rest)
 
 
 ForkingPickler.register(LentBatch, _reduce)
 
 
-def _borrow(memory: Tensor, state: Tensor, layout: PlaneLayout, labels: NDArray[Any], draws: Draws) -> Batch:
+def _borrow(memory: Tensor, state: Tensor, layout: PlaneLayout, rest: dict[str, Any]) -> Batch:
     give_back = weakref.finalize(memory.untyped_storage(), _give_back, state.numpy(), os.getpid())
     give_back.atexit = False
-    return Batch(layout.tensors(memory, len(draws)), torch.from_numpy(labels), draws)
+    planes = layout.tensors(memory, len(rest["draws"]))
+    return Batch(planes, torch.from_numpy(rest["labels"]), rest["draws"], rest["num_skipped"])
 
 
 def _give_back(state: NDArray[np.uint8], process: int) -> None:
