@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from synthetic import random_gop, write_store
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from mfcd_core.errors import StoreError, UsageError
 from mfcd_core.store import Store
@@ -58,6 +58,7 @@ def is_same(one: Batch, other: Batch) -> bool:
 
 @pytest.mark.parametrize("start", [None, "fork", pytest.param("spawn", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")
 def test_workers_give_the_batches_of_threads(store: Store, draws: Draws, start: str | None) -> None:
     """The parent has read before: what is open in it must not be used by what it forks."""
     expected = list(iter_batches(store, draws, BATCH_SIZE, with_motion=True, num_threads=2))
@@ -129,6 +130,14 @@ def changed(batch: Batch) -> Batch:
     return replace(batch, planes={"motion": batch.planes["motion"] + 1})
 
 
+def edited(batch: Batch) -> Batch:
+    planes: Any = batch.planes
+    planes["motion"] = planes["motion"] // 2
+    del planes["iframe/chroma"]
+    planes["iframe/luma"].unsqueeze_(1)
+    return batch
+
+
 def noted(batch: Batch) -> Batch:
     return replace(batch, labels=batch.labels + 7, num_skipped=3)
 
@@ -143,7 +152,7 @@ def copied(batch: Batch) -> list[Batch]:
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("holds", [False, True])
-@pytest.mark.parametrize("collate", [changed, noted, wrapped, copied])
+@pytest.mark.parametrize("collate", [changed, edited, noted, wrapped, copied])
 def test_what_a_worker_makes_of_a_batch_is_what_arrives(
     store: Store, made: Value, collate: Callable[[Batch], Any], *, holds: bool
 ) -> None:
@@ -154,7 +163,7 @@ def test_what_a_worker_makes_of_a_batch_is_what_arrives(
     loader = DataLoader(dataset, batch_size=None, **options)
     taken = list(loader) if holds else loader
     for got, same in zip(taken, expected, strict=True):
-        if collate in (changed, noted):
+        if collate in (changed, edited, noted):
             assert got.num_skipped == same.num_skipped
             assert is_same(got, same)
         elif collate is wrapped:
@@ -165,12 +174,47 @@ def test_what_a_worker_makes_of_a_batch_is_what_arrives(
     assert collate is copied or holds or made.value < 8
 
 
-def test_a_child_that_lets_go_of_its_copy_gives_nothing_back() -> None:
-    state = np.array([lending.LENT], np.uint8)
-    lending._give_back(state, os.getpid() + 1)
-    assert state[0] == lending.LENT
-    lending._give_back(state, os.getpid())
-    assert state[0] == lending.FREE
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_keeps_the_batches_that_its_parent_had(store: Store) -> None:
+    """The parent lets go of them, and reads on."""
+    draws = training_draws(store, np.arange(NUM_VIDEOS), 0, 0, 0.5)[np.arange(40) % NUM_VIDEOS]
+    expected = next(iter_batches(store, draws, 2, with_motion=True, num_threads=1)).planes["motion"]
+    loader = DataLoader(
+        BatchDataset(store, draws, 2, with_motion=True), batch_size=None, num_workers=1, multiprocessing_context="fork"
+    )
+    batches, (reading, writing) = iter(loader), os.pipe()
+    held = [next(batches)]
+    child = os.fork()
+    if child == 0:
+        os.read(reading, 1)
+        os._exit(0 if torch.equal(held[0].planes["motion"], expected) else 1)
+    held.clear()
+    for _ in batches:
+        pass
+    os.write(writing, b"x")
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_worker_may_keep_batches_and_send_them_again(store: Store, draws: Draws) -> None:
+    class Kept(Dataset[Any]):
+        """First a plane of each batch, then the batches, again and again."""
+
+        def __init__(self) -> None:
+            self.batches, self.of = {}, BatchDataset(store, draws, 2, with_motion=True)
+
+        def __len__(self) -> int:
+            return 20
+
+        def __getitem__(self, index: int) -> Any:  # noqa: ANN401
+            batch = self.batches.setdefault(index % 5, self.of[index % 5] if index < 5 else None)
+            return batch.planes["motion"] if index < 5 else batch
+
+    expected = list(iter_batches(store, draws, 2, with_motion=True, num_threads=1))
+    loader = DataLoader(Kept(), batch_size=None, num_workers=1, multiprocessing_context="fork")
+    for index, got in enumerate(loader):
+        same = expected[index % 5]
+        assert torch.equal(got, same.planes["motion"]) if index < 5 else is_same(got, same)
 
 
 @pytest.mark.parametrize(("wrong", "said"), [({"batch_size": 0}, "at least 1"), ({"on_bad_gop": "Skip"}, "'skip'")])

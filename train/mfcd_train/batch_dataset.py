@@ -24,8 +24,9 @@ class BatchDataset(Dataset[Batch]):
 
     The draws are those of an epoch; `draws[n * batch_size:]` go on after n batches. Safe under fork and spawn: files
     are opened where they are read. A GOP that cannot be read is treated as `iter_batches` treats it. A worker process
-    reads into memory that it shares with the process of the loader: a batch is lent to it as long as one of
-    the batch's tensors lives, then the worker uses the memory again. Raises UsageError as `iter_batches` does.
+    reads into memory that it shares with the process of the loader: a batch is lent to it as long as one of the
+    batch's tensors lives, then the worker uses the memory again. So clone what goes on to a third process. Raises
+    UsageError as `iter_batches` does.
     """
 
     def __init__(
@@ -54,10 +55,9 @@ class BatchDataset(Dataset[Batch]):
         if get_worker_info() is None:
             return self._read(draws, np.empty(self._layout.num_bytes, np.uint8))
         memory = self._lender.take()
-        batch = self._read(draws, memory.view())
-        if batch.num_skipped:
-            return batch  # a copy, without what could not be read
-        return LentBatch(batch.planes, batch.labels, draws, memory=memory, read=batch.planes)
+        view = memory.view()
+        batch = self._read(draws, view)
+        return batch if batch.num_skipped else LentBatch.of(batch, memory, view)  # without what was skipped: a copy
 
     def _read(self, draws: Draws, memory: NDArray[np.uint8]) -> Batch:
         arrays = self._layout.arrays(memory, len(draws))

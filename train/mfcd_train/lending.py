@@ -11,12 +11,11 @@ from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.multiprocessing import get_sharing_strategy
 
 from mfcd_train.loader import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
@@ -64,7 +63,7 @@ class _Memory:
         self.layout = layout
         self.planes, self.state = _shared(layout.num_bytes), _shared(1)
         self._state = self.state.numpy()
-        self._view: weakref.ref[NDArray[np.uint8]] | None = None
+        self._view: weakref.ref[NDArray[np.uint8]] | None = None  # the same one as long as its array lives
 
     @property
     def is_free(self) -> bool:
@@ -82,6 +81,10 @@ class _Memory:
         self._view = weakref.ref(view)
         return view
 
+    def is_of(self, view: weakref.ref[NDArray[np.uint8]]) -> bool:
+        """Whether the batch of `view` is still what lies here."""
+        return self._view is view and view() is not None
+
     def lend(self) -> tuple[Tensor, Tensor, PlaneLayout]:
         """What the other process needs."""
         self._state[0] = LENT
@@ -90,42 +93,66 @@ class _Memory:
 
 @dataclass(frozen=True)
 class LentBatch(Batch):
-    """A batch whose planes as they were read, `read`, lie in `memory`; another process gets them without a copy."""
+    """A batch of a worker: as long as it is what was read, another process gets its planes without a copy.
+
+    memory, view: where it lies. read: how its planes looked, see `_look_of`.
+    """
 
     memory: Any = None
-    read: Mapping[str, Tensor] | None = None
+    view: Any = None
+    read: Any = None
+
+    @classmethod
+    def of(cls, batch: Batch, memory: _Memory, view: NDArray[np.uint8]) -> LentBatch:
+        """`batch` was read into `view`, the last one of `memory`."""
+        return cls(batch.planes, batch.labels, batch.draws, 0, memory, weakref.ref(view), _look_of(batch))
 
     def __reduce__(self) -> tuple[Any, ...]:  # what copies it, or writes it to a file
         return Batch, (self.planes, self.labels, self.draws, self.num_skipped)
 
 
+def _look_of(batch: Batch) -> list[Any]:
+    return [(name, p.data_ptr(), p.dtype, p.shape, p.stride()) for name, p in batch.planes.items()]
+
+
 def _reduce(batch: LentBatch) -> tuple[Any, ...]:
     """For another process; whatever is not the batch that was read goes the way of all tensors."""
-    if batch.planes is not batch.read or batch.memory.is_lent:
+    if not batch.memory.is_of(batch.view) or batch.memory.is_lent or _look_of(batch) != batch.read:
         return batch.__reduce__()
-    rest = {"labels": batch.labels.numpy(), "draws": batch.draws, "num_skipped": batch.num_skipped}
-    return _borrow, (*batch.memory.lend(), rest)
+    num_gops = len(next(iter(batch.planes.values())))
+    return _borrow, (*batch.memory.lend(), num_gops, batch.labels, batch.draws, batch.num_skipped)
 
 
 ForkingPickler.register(LentBatch, _reduce)
+_BORROWED: set[weakref.finalize[Any, Any]] = set()
 
 
-def _borrow(memory: Tensor, state: Tensor, layout: PlaneLayout, rest: dict[str, Any]) -> Batch:
-    give_back = weakref.finalize(memory.untyped_storage(), _give_back, state.numpy(), os.getpid())
-    give_back.atexit = False
-    planes = layout.tensors(memory, len(rest["draws"]))
-    return Batch(planes, torch.from_numpy(rest["labels"]), rest["draws"], rest["num_skipped"])
+def _borrow(memory: Tensor, state: Tensor, layout: PlaneLayout, num_gops: int, *rest: Any) -> Batch:  # noqa: ANN401
+    borrowed = weakref.finalize(memory.untyped_storage(), lambda: _give_back(state.numpy(), borrowed))
+    borrowed.atexit = False
+    _BORROWED.add(borrowed)
+    return Batch(layout.tensors(memory, num_gops), *rest)
 
 
-def _give_back(state: NDArray[np.uint8], process: int) -> None:
-    if os.getpid() == process:  # a child that was forked has a copy of the batch, and lets go of that
-        state[0] = FREE
+def _give_back(state: NDArray[np.uint8], borrowed: weakref.finalize[Any, Any]) -> None:
+    _BORROWED.discard(borrowed)
+    state[0] = FREE
+
+
+def _keep_all() -> None:
+    """A child is forked: it sees the batches that are here now, so none of them is given back, by either process."""
+    while _BORROWED:
+        _BORROWED.pop().detach()
+
+
+os.register_at_fork(before=_keep_all)
 
 
 def _shared(num_bytes: int) -> Tensor:
-    """Memory that other processes can map: without a name, where the system has such, so that nobody can leave it."""
+    """Memory that other processes can map: without a name, where torch passes descriptors, so that nobody leaves it."""
     storage: Any = torch.UntypedStorage
-    if not hasattr(os, "memfd_create"):
+    strategy = get_sharing_strategy()  # type: ignore[no-untyped-call]
+    if strategy != "file_descriptor" or not hasattr(os, "memfd_create"):
         return torch.empty(0, dtype=torch.uint8).set_(storage._new_shared(num_bytes))  # noqa: SLF001 - as torch's own does
     descriptor = os.memfd_create("batch")
     try:
