@@ -18,11 +18,11 @@ from mfcd_core.store.index import (
     StoreIndex,
     Videos,
     file_checksum,
-    gop_place_dtype,
     split_rows,
     write_index,
 )
 from mfcd_core.store.layout import read_shard_file
+from mfcd_core.store.places import gop_place_dtype
 from mfcd_core.store.writer import ShardWriter
 from mfcd_prep.gops import GopTracer, iter_gops
 

@@ -30,13 +30,6 @@ NO_ROLE = -1
 IDS_AT_ONCE = 4096
 
 
-def gop_place_dtype(settings: StoreSettings) -> np.dtype[Any]:
-    """Rows of gops.npy: shard number, offset in bytes of the GOP's first chunk; of its chunks, bytes and xxh3_64."""
-    num_arrays = len(settings.stored_arrays())
-    places = [("shard", "<u4"), ("offset", "<u8")]
-    return np.dtype([*places, ("sizes", "<u4", (num_arrays,)), ("checksums", "<u8", (num_arrays,))])
-
-
 @dataclass(frozen=True)
 class Videos:
     """One row a video, sorted by id.
@@ -196,21 +189,6 @@ def read_index(folder: Path, *, needs_places: bool = True) -> StoreIndex:
         raise StoreError(f"{folder}: the index cannot be read ({error}); {LOOK}") from None
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, BadZipFile) as error:
         raise StoreError(f"{folder}: the index is not usable ({error!r}); {AGAIN}") from None
-
-
-def open_places(folder: Path, index: StoreIndex) -> NDArray[Any]:
-    """gops.npy, memory-mapped: see `gop_place_dtype`. Raises StoreError or ChecksumError."""
-    path, num_gops = folder / GOPS, int(index.videos.num_gops.sum())
-    try:
-        if patiently(lambda: file_checksum(path)) != index.file_checksums[GOPS]:
-            raise ChecksumError(f"{path}: other bytes than index.json recorded; {AGAIN}")
-        places: NDArray[Any] = patiently(lambda: np.load(path, mmap_mode="r", allow_pickle=False)).view(np.ndarray)
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: cannot be read ({error}); {LOOK}") from None
-    if places.dtype != gop_place_dtype(index.settings) or places.shape != (num_gops,):
-        found = f"{places.shape} of {places.dtype}"
-        raise StoreError(f"{path}: {found}, expected {num_gops} GOPs as this version lists them; {AGAIN}")
-    return places
 
 
 def _parse_index(folder: Path, document: Mapping[str, Any], needed: Sequence[str]) -> StoreIndex:

@@ -14,8 +14,9 @@ from mfcd_core.gop import Gop, signed_motion
 from mfcd_core.planes import PIXEL_FORMATS
 from mfcd_core.store.compression import fill
 from mfcd_core.store.files import ShardFiles
-from mfcd_core.store.index import open_places, read_index
+from mfcd_core.store.index import read_index
 from mfcd_core.store.packing import unpack_gop
+from mfcd_core.store.places import open_places
 
 if TYPE_CHECKING:
     import os

@@ -9,8 +9,9 @@ import numpy as np
 import xxhash
 
 from mfcd_core.errors import StoreError
-from mfcd_core.store.index import AGAIN, GOPS, INDEX, file_checksum, open_places, read_index
+from mfcd_core.store.index import AGAIN, GOPS, INDEX, file_checksum, read_index
 from mfcd_core.store.layout import read_shard_file, require_adjacent
+from mfcd_core.store.places import open_places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,18 +19,9 @@ from mfcd_core.splits import (
     random_split,
     resolve_splits,
 )
-from mfcd_core.store.index import (
-    GOPS,
-    NO_LABEL,
-    ShardEntry,
-    Shards,
-    StoreIndex,
-    Videos,
-    gop_place_dtype,
-    split_rows,
-    write_index,
-)
+from mfcd_core.store.index import GOPS, NO_LABEL, ShardEntry, Shards, StoreIndex, Videos, split_rows, write_index
 from mfcd_core.store.layout import read_shard_file
+from mfcd_core.store.places import gop_place_dtype
 from mfcd_prep.versions import library_versions
 
 if TYPE_CHECKING:

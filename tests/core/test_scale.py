@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from mfcd_core.store.index import GOPS, ShardEntry, Shards, StoreIndex, Videos, gop_place_dtype, write_index
+from mfcd_core.store.index import GOPS, ShardEntry, Shards, StoreIndex, Videos, write_index
+from mfcd_core.store.places import gop_place_dtype
 from mfcd_core.store.settings import StoreSettings
 
 if TYPE_CHECKING:
