@@ -63,7 +63,7 @@ def test_what_was_compressed_fills_memory_of_its_size_alone(compression: str, ex
 
 
 @pytest.mark.parametrize("write_checksum", [False, True])
-def test_a_frame_needs_no_checksum_of_its_own(write_checksum: bool) -> None:  # noqa: FBT001
+def test_a_frame_needs_no_checksum_of_its_own(*, write_checksum: bool) -> None:
     values, room = digits(), bytearray(len(digits()))
     chunk = bytearray(zstandard.ZstdCompressor(write_checksum=write_checksum).compress(values.data))
     assert fill(memoryview(room), memoryview(chunk), "zstd", zstandard.ZstdDecompressor())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
-import pathlib
 from contextlib import suppress
-from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,8 +33,6 @@ from mfcd_core.store.index import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from synthetic import StoredGop
 
     from mfcd_core.store.settings import StoreSettings
@@ -208,22 +206,6 @@ def test_a_forged_count_of_a_shard_costs_one_line(store_folder: Path, count: obj
         Store(store_folder)
 
 
-class Troubled:
-    """Something that opens files, and fails the first times for one of them."""
-
-    def __init__(self, works: Any, name: str, num_failures: int, number: int) -> None:  # noqa: ANN401
-        self.works, self.name, self.left, self.number = works, name, num_failures, number
-
-    def __call__(self, path: Path, *args: Any, **options: Any) -> Any:  # noqa: ANN401
-        if path.name == self.name and self.left:
-            self.left -= 1
-            raise OSError(self.number, os.strerror(self.number))
-        return self.works(path, *args, **options)
-
-    def __get__(self, path: Path | None, owner: type) -> Any:  # noqa: ANN401
-        return self if path is None else partial(self, path)
-
-
 @pytest.mark.parametrize("name", [INDEX, VIDEOS, GOPS])
 @pytest.mark.parametrize(
     ("num_failures", "number"), [(1, errno.EIO), (4, errno.ESTALE), (9, errno.EIO), (1, errno.EACCES)]
@@ -233,7 +215,15 @@ def test_troubles_of_the_file_system_pass_or_are_said(
 ) -> None:
     """Not one of them is a reason to extract again."""
     monkeypatch.setattr("mfcd_core.store.files.time.sleep", lambda _: None)
-    monkeypatch.setattr(pathlib.Path, "open", Troubled(pathlib.Path.open, name, num_failures, number))
+    opened, left = io.open, [num_failures]
+
+    def troubled(path: Path, *args: object, **options: object) -> object:
+        if Path(path).name == name and left[0]:
+            left[0] -= 1
+            raise OSError(number, os.strerror(number))
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(io, "open", troubled)
     if number != errno.EACCES and num_failures <= 4:
         assert len(Store(store_folder).videos) == 5
     else:

@@ -6,12 +6,12 @@ import os
 import time
 import weakref
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.multiprocessing import get_sharing_strategy
+import torch.multiprocessing
 
 from mfcd_train.loader import Batch
 
@@ -91,27 +91,28 @@ class _Memory:
         return self.planes, self.state, self.layout
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LentBatch(Batch):
     """A batch of a worker: as long as it is what was read, another process gets its planes without a copy.
 
     memory, view: where it lies. read: how its planes looked, see `_look_of`.
     """
 
-    memory: Any = None
-    view: Any = None
-    read: Any = None
+    memory: _Memory
+    view: weakref.ref[NDArray[np.uint8]]
+    read: list[object]
 
     @classmethod
     def of(cls, batch: Batch, memory: _Memory, view: NDArray[np.uint8]) -> LentBatch:
         """`batch` was read into `view`, the last one of `memory`."""
-        return cls(batch.planes, batch.labels, batch.draws, 0, memory, weakref.ref(view), _look_of(batch))
+        read = _look_of(batch)
+        return cls(batch.planes, batch.labels, batch.draws, memory=memory, view=weakref.ref(view), read=read)
 
     def __reduce__(self) -> tuple[Any, ...]:  # what copies it, or writes it to a file
         return Batch, (self.planes, self.labels, self.draws, self.num_skipped)
 
 
-def _look_of(batch: Batch) -> list[Any]:
+def _look_of(batch: Batch) -> list[object]:
     return [(name, p.data_ptr(), p.dtype, p.shape, p.stride()) for name, p in batch.planes.items()]
 
 
@@ -120,18 +121,19 @@ def _reduce(batch: LentBatch) -> tuple[Any, ...]:
     if not batch.memory.is_of(batch.view) or batch.memory.is_lent or _look_of(batch) != batch.read:
         return batch.__reduce__()
     num_gops = len(next(iter(batch.planes.values())))
-    return _borrow, (*batch.memory.lend(), num_gops, batch.labels, batch.draws, batch.num_skipped)
+    rest = Batch({}, batch.labels, batch.draws, batch.num_skipped)
+    return _borrow, (*batch.memory.lend(), num_gops, rest)
 
 
 ForkingPickler.register(LentBatch, _reduce)
 _BORROWED: set[weakref.finalize[Any, Any]] = set()
 
 
-def _borrow(memory: Tensor, state: Tensor, layout: PlaneLayout, num_gops: int, *rest: Any) -> Batch:  # noqa: ANN401
+def _borrow(memory: Tensor, state: Tensor, layout: PlaneLayout, num_gops: int, rest: Batch) -> Batch:
     borrowed = weakref.finalize(memory.untyped_storage(), lambda: _give_back(state.numpy(), borrowed))
     borrowed.atexit = False
     _BORROWED.add(borrowed)
-    return Batch(layout.tensors(memory, num_gops), *rest)
+    return replace(rest, planes=layout.tensors(memory, num_gops))
 
 
 def _give_back(state: NDArray[np.uint8], borrowed: weakref.finalize[Any, Any]) -> None:
@@ -150,13 +152,11 @@ os.register_at_fork(before=_keep_all)
 
 def _shared(num_bytes: int) -> Tensor:
     """Memory that other processes can map: without a name, where torch passes descriptors, so that nobody leaves it."""
-    storage: Any = torch.UntypedStorage
-    strategy = get_sharing_strategy()  # type: ignore[no-untyped-call]
-    if strategy != "file_descriptor" or not hasattr(os, "memfd_create"):
-        return torch.empty(0, dtype=torch.uint8).set_(storage._new_shared(num_bytes))  # noqa: SLF001 - as torch's own does
-    descriptor = os.memfd_create("batch")
-    try:
-        os.ftruncate(descriptor, num_bytes)
-        return torch.empty(0, dtype=torch.uint8).set_(storage._new_shared_fd_cpu(descriptor, num_bytes))  # noqa: SLF001
-    finally:
-        os.close(descriptor)
+    untyped: Any = torch
+    if untyped.multiprocessing.get_sharing_strategy() != "file_descriptor" or not hasattr(os, "memfd_create"):
+        named: Tensor = untyped.empty(num_bytes, dtype=torch.uint8).share_memory_()
+        return named
+    with os.fdopen(os.memfd_create("batch"), "wb") as file:
+        file.truncate(num_bytes)
+        mapped = untyped.UntypedStorage._new_shared_fd_cpu(file.fileno(), num_bytes)  # noqa: SLF001 - no other way in
+    return torch.empty(0, dtype=torch.uint8).set_(mapped)
