@@ -15,10 +15,11 @@ from mfcd_prep.damage import PROBLEMS
 from mfcd_prep.encode import encode_videos, plan_videos
 from mfcd_prep.encode_settings import TAILS, EncodeSettings
 from mfcd_prep.manifest import MANIFEST_NAME
-from mfcd_prep.options import MAX_LISTED, batch_options, list_pairs, parse_size, say_counts, workers_of
+from mfcd_prep.options import MAX_LISTED, batch_options, list_pairs, parse_size, say_counts
 
 if TYPE_CHECKING:
     from mfcd_prep.encode import EncodePlan, EncodeSummary
+    from mfcd_prep.options import BatchOptions
     from mfcd_prep.part import Part
 
 
@@ -70,12 +71,7 @@ def encode(  # noqa: PLR0913, one argument an option
     limit: int | None,
     strict: bool,
     prune: bool,
-    jobs: int,
-    address: str | None,
-    part: Part,
-    timeout_seconds: float | None,
-    dry_run: bool,
-    as_json: bool,
+    batch: BatchOptions,
 ) -> int:
     """Encode the videos of SOURCE to ENCODED/<id>.mp4: MPEG-4, GOPs of one I-frame and P-frames alone.
 
@@ -84,9 +80,10 @@ def encode(  # noqa: PLR0913, one argument an option
     The same command again does only what is missing; ENCODED/manifest.jsonl has one record a video.
     """
     settings = EncodeSettings(size, gop_size, quality, fps, tail, strict)
-    if dry_run:
+    part, timeout_seconds = batch.part, batch.timeout_seconds
+    if batch.dry_run:
         plan = plan_videos(source, encoded, settings, lists, limit=limit, part=part, timeout_seconds=timeout_seconds)
-        return _show_plan(plan, as_json=as_json)
+        return _show_plan(plan, as_json=batch.as_json)
     summary = encode_videos(
         source,
         encoded,
@@ -94,18 +91,12 @@ def encode(  # noqa: PLR0913, one argument an option
         lists,
         limit=limit,
         part=part,
-        workers=workers_of(jobs, address),
+        workers=batch.workers(),
         timeout_seconds=timeout_seconds,
         prune=prune,
     )
-    if as_json:
-        print_json(asdict(summary) | {"failures": _rows(summary), "exit_status": summary.exit_status})
-    _show_summary(summary, encoded, part)
+    _show_summary(summary, encoded, part, as_json=batch.as_json)
     return summary.exit_status
-
-
-def _rows(summary: EncodeSummary) -> list[dict[str, str]]:
-    return [failure._asdict() for failure in summary.failures]
 
 
 def _show_plan(plan: EncodePlan, *, as_json: bool) -> int:
@@ -125,7 +116,10 @@ def _show_plan(plan: EncodePlan, *, as_json: bool) -> int:
     return 0
 
 
-def _show_summary(summary: EncodeSummary, encoded: Path, part: Part) -> None:
+def _show_summary(summary: EncodeSummary, encoded: Path, part: Part, *, as_json: bool) -> None:
+    if as_json:
+        failures = [failure._asdict() for failure in summary.failures]
+        print_json(asdict(summary) | {"failures": failures, "exit_status": summary.exit_status})
     list_pairs("damaged, but kept", summary.damaged, f"see {encoded / MANIFEST_NAME}")
     list_pairs("failed", [(f.id, f.reason) for f in summary.failures], f"see {summary.failures_file}")
     say_counts({"encoded": summary.num_encoded, "unchanged": summary.num_unchanged, "failed": len(summary.failures)})

@@ -119,6 +119,13 @@ def extract_videos(
         _join_parts(plan, store)
         _make(plan, store, scratch, workers)
         records, videos = _conclude(plan, store, labelling)
+    return _summarize(plan, store, records, videos, time.monotonic() - start)
+
+
+def _summarize(
+    plan: ExtractPlan, store: Path, records: Mapping[str, ShardRecord], videos: Videos | None, seconds: float
+) -> ExtractSummary:
+    """What came of it; failures.csv is written."""
     num_pending = len(plan.tasks) - len(records)
     write_failures(store, sorted([*plan.survey.failures, *_iter_failures(plan, records, everything=True)]))
     failures = sorted([*plan.survey.failures, *_iter_failures(plan, records, everything=num_pending == 0)])
@@ -131,7 +138,7 @@ def extract_videos(
         num_bytes=sum(record.file.bytes for record in records.values() if record.file),
         failures=tuple(failures),
         failures_file=str(store / FAILURES_NAME) if failures else None,
-        seconds=time.monotonic() - start,
+        seconds=seconds,
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from mfcd_prep.workers import Workers
 
 MAX_LISTED = 20
-Command = TypeVar("Command", bound="Callable[..., Any]")
 
 jobs_option = click.option(
     "--jobs",
@@ -34,8 +35,30 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be
 json_option = click.option("--json", "as_json", is_flag=True, help="One machine-readable summary on stdout.")
 
 
-def batch_options(command: Command) -> Command:
+@dataclass(frozen=True)
+class BatchOptions:
+    """What `batch_options` gives a command, as `batch`. timeout_seconds: of a video; None: none."""
+
+    jobs: int
+    address: str | None
+    part: Part
+    timeout_seconds: float | None
+    dry_run: bool
+    as_json: bool
+
+    def workers(self) -> Workers:
+        """Where to work. Raises UsageError."""
+        return workers_of(self.jobs, self.address)
+
+
+def batch_options(command: Callable[..., int]) -> Callable[..., int]:
     """The options of a command that works through many videos: where, which part, how long, and what it says."""
+
+    @wraps(command)
+    def gathered(*args: object, **options: Any) -> int:  # noqa: ANN401 - as click gives them
+        batch = BatchOptions(**{field.name: options.pop(field.name) for field in fields(BatchOptions)})
+        return command(*args, batch=batch, **options)
+
     options = (
         jobs_option,
         dask_option,
@@ -56,8 +79,8 @@ def batch_options(command: Command) -> Command:
         json_option,
     )
     for option in reversed(options):
-        command = option(command)
-    return command
+        gathered = option(gathered)
+    return gathered
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -17,13 +17,14 @@ from mfcd_prep.decode import DECODERS
 from mfcd_prep.encode_settings import TAILS
 from mfcd_prep.extract import ExtractOptions, extract_videos, plan_extract
 from mfcd_prep.info import describe
-from mfcd_prep.options import batch_options, jobs_option, json_option, list_pairs, say_counts, workers_of
+from mfcd_prep.options import batch_options, jobs_option, json_option, list_pairs, say_counts
 from mfcd_prep.subset import EVERYTHING, Subset
 from mfcd_prep.verify import verify_store
 from mfcd_prep.workers import OnThisMachine
 
 if TYPE_CHECKING:
     from mfcd_prep.extract import ExtractPlan, ExtractSummary
+    from mfcd_prep.options import BatchOptions
     from mfcd_prep.part import Part
     from mfcd_prep.verify import VerifySummary
 
@@ -98,12 +99,7 @@ def extract(  # noqa: PLR0913 - one argument an option
     level: int | str,
     tail: str,
     shard_gops: int,
-    jobs: int,
-    address: str | None,
-    part: Part,
-    timeout_seconds: float | None,
-    dry_run: bool,
-    as_json: bool,
+    batch: BatchOptions,
 ) -> int:
     """Extract I-frames, accumulated residuals and accumulated motion of ENCODED into STORE.
 
@@ -112,10 +108,10 @@ def extract(  # noqa: PLR0913 - one argument an option
     """
     planes = pixel_format or DECODERS[decoder].pixel_formats[0]
     options = ExtractOptions(planes, trace, int(residual_step), level, tail, shard_gops, decoder, compression)
-    workers = workers_of(jobs, address)
-    if dry_run:
+    part, timeout_seconds, workers = batch.part, batch.timeout_seconds, batch.workers()
+    if batch.dry_run:
         plan = plan_extract(encoded, store, options, part=part, workers=workers, timeout_seconds=timeout_seconds)
-        return _show_plan(plan, as_json=as_json)
+        return _show_plan(plan, as_json=batch.as_json)
     summary = extract_videos(
         encoded,
         store,
@@ -125,7 +121,7 @@ def extract(  # noqa: PLR0913 - one argument an option
         workers=workers,
         timeout_seconds=timeout_seconds,
     )
-    if as_json:
+    if batch.as_json:
         failures = [failure._asdict() for failure in summary.failures]
         print_json(asdict(summary) | {"failures": failures, "exit_status": summary.exit_status})
     _show_summary(summary, store, part)

@@ -68,14 +68,8 @@ def fuse(  # noqa: PLR0913 - one argument an option
     with staged(opened, test, tells=fabric.local_rank == 0, **staging) as nearer:
         scored = [_score(log, nearer, draws, device) for log in logs]
     frames = sum(num_frames_fed(log.recipe, opened) for log in logs)
-    how = {
-        "clips": clips,
-        "protocol": protocol,
-        "seed": seed,
-        "split": name,
-        "frames": frames,
-        **_name_all(logs, scored),
-    }
+    how = {"clips": clips, "protocol": protocol, "seed": seed, "split": name, "frames": frames}
+    how |= _name_all(logs, scored)
     fused = judge_scores(fuse_scores([each.scores for each in scored], shares), opened, draws, how)
     result = {"run": str(out), "runs": _list_runs(logs, shares), "store": str(store), **fused.result}
     if fabric.is_global_zero:
