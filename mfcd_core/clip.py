@@ -6,10 +6,7 @@ The formulas work on NumPy arrays and torch tensors alike.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Any, TypeAlias
 
 Array: TypeAlias = Any
 """A NumPy array or a torch tensor."""
@@ -21,15 +18,18 @@ MOTION_SCALE = 0.0625  # accumulated motion of 16 pixels is fed as 1
 
 @dataclass(frozen=True)
 class ClipFormat:
-    """How a clip is built: what it takes from a GOP, its channels, and the formula of its slots.
+    """How a clip is built: the first slot, and behind it (1 - a) (S_t + offset) + a U_0 for every P-frame.
 
-    slots: from U_0 in RGB levels, the P-frames (R_t, U_t or D_t by `source`; one more axis T of gop_size - 1), and the
-    residual offset, to the first slot and the others, before normalisation. Of the source "iframe" there are no others.
+    source: what S_t is: the "residual" R_t, the "frames" U_t, or the "motion" D_t, which have no offset; a clip of the
+    "iframe" has no slots behind the first.
+    first: what stands in the first slot: the "iframe" U_0, the "second" slot once more, or "zero".
+    iframe_share: a.
     """
 
     source: str
     num_channels: int
-    slots: Callable[[Array, Array, float], tuple[Array, Array]]
+    first: str
+    iframe_share: float = 0.0
 
     @property
     def needs_motion(self) -> bool:
@@ -45,42 +45,21 @@ class ClipFormat:
         """Slots of a clip that is made of a GOP."""
         return 1 if self.source == "iframe" else gop_size
 
-
-def _iframe(iframe: Array, _frames: Array, _offset: float) -> tuple[Array, Array]:
-    """[U_0]: the I-frame alone, as CoViAR's first network sees it."""
-    return iframe, iframe[..., :0, :, :]
-
-
-def _rgb(iframe: Array, frames: Array, _offset: float) -> tuple[Array, Array]:
-    """[U_0, U_1 .. U_11]: the teacher's clip (Eq. 1)."""
-    return iframe, frames
-
-
-def _augmented(iframe: Array, residual: Array, offset: float) -> tuple[Array, Array]:
-    """[U_0, (R_t + U_0) / 2]: the full method (Eq. 3, 4)."""
-    return iframe, residual / 2 + (iframe + offset) / 2  # what is as large as the clip is touched twice
-
-
-def _residual(iframe: Array, residual: Array, offset: float) -> tuple[Array, Array]:
-    """[U_0, R_t] (Eq. 9)."""
-    return iframe, residual + offset
-
-
-def _residual_only(_iframe: Array, residual: Array, offset: float) -> tuple[Array, Array]:
-    """[R_1, R_1, R_2 .. R_11] (Eq. 10)."""
-    return residual[..., :1, :, :] + offset, residual + offset
-
-
-def _motion(_iframe: Array, motion: Array, _offset: float) -> tuple[Array, Array]:
-    """[0, D_t]: accumulated motion, for users of CoViAR; the I-frame has none."""
-    return motion[..., :1, :, :] * 0, motion
+    def slots(self, iframe: Array, frames: Array, offset: float) -> tuple[Array, Array]:
+        """The first slot and the others, before normalisation, of U_0 and the S_t, which have one more axis T."""
+        if self.source == "iframe":
+            return iframe, frames[..., :0, :, :]
+        added = offset if self.source == "residual" else 0.0
+        others = frames * (1 - self.iframe_share) + (added * (1 - self.iframe_share) + iframe * self.iframe_share)
+        second = others[..., :1, :, :]
+        return {"iframe": iframe, "second": second, "zero": second * 0}[self.first], others
 
 
 CLIP_FORMATS: dict[str, ClipFormat] = {
-    "rgb": ClipFormat("frames", 3, _rgb),
-    "augmented": ClipFormat("residual", 3, _augmented),
-    "residual": ClipFormat("residual", 3, _residual),
-    "residual-only": ClipFormat("residual", 3, _residual_only),
-    "motion": ClipFormat("motion", 2, _motion),
-    "iframe": ClipFormat("iframe", 3, _iframe),
+    "rgb": ClipFormat("frames", 3, "iframe"),  # [U_0, U_1 .. U_11], the teacher's clip (Eq. 1)
+    "augmented": ClipFormat("residual", 3, "iframe", 0.5),  # [U_0, (R_t + U_0) / 2], the full method (Eq. 3, 4)
+    "residual": ClipFormat("residual", 3, "iframe"),  # [U_0, R_t] (Eq. 9)
+    "residual-only": ClipFormat("residual", 3, "second"),  # [R_1, R_1, R_2 .. R_11] (Eq. 10)
+    "motion": ClipFormat("motion", 2, "zero"),  # [0, D_t], for users of CoViAR: the I-frame has none
+    "iframe": ClipFormat("iframe", 3, "iframe"),  # [U_0], as CoViAR's first network sees it
 }

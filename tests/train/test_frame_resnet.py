@@ -100,9 +100,9 @@ def test_every_width_is_a_network(width: float) -> None:
 
 
 def numbered(num_clips: int) -> torch.Tensor:
-    """Frames (N, 1, 11, 1, 1) that hold their number and their clip's."""
+    """Frames (N, 11, 1) that hold their number and their clip's."""
     clip, frame = torch.arange(num_clips).view(-1, 1), torch.arange(STORED_FRAMES)
-    return (100 * clip + frame).view(num_clips, 1, STORED_FRAMES, 1, 1)
+    return (100 * clip + frame).view(num_clips, STORED_FRAMES, 1)
 
 
 @pytest.mark.parametrize(("num_frames", "expected"), [(1, [5]), (2, [2, 8]), (3, [1, 5, 9]), (11, list(range(11)))])

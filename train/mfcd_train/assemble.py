@@ -1,6 +1,6 @@
-"""From a batch of stored planes to normalised clips, on the device, in batched tensor operations (DESIGN 2, 5).
+"""From a batch of stored planes to normalised clips, on the device, in a few fused tensor operations (DESIGN 2, 5).
 
-Inside, a picture is planar, (N, C, H, W), and a run of pictures (N, C, T, H, W).
+Inside, stored pictures are (N, T, C, H, W), T = 1 for I-frames, and those of a clip (N, C, T, H, W).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch.nn import functional as F  # noqa: N812 - the name that every PyTorch
 
 from mfcd_core.clip import CLIP_FORMATS, MOTION_SCALE, RGB_MEAN, RGB_SCALE
 from mfcd_core.planes import CB_TO_B, CB_TO_G, CR_TO_G, CR_TO_R, LUMA_GAIN, PIXEL_FORMATS
+from mfcd_train.window import Window, gather_pixels, number_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from mfcd_core.clip import ClipFormat
     from mfcd_core.planes import Plane
     from mfcd_core.store.settings import StoreSettings
     from mfcd_train.config import DataRecipe
     from mfcd_train.loader import Batch
 
-CPU_PART = 4  # samples
+CPU_PART = 2  # samples
 FRACTION = 8192  # of the fixed-point coefficients of mfcd_core.planes
 
 
@@ -53,55 +55,59 @@ class Assembler:
         the crop is one of whole chroma samples. A CPU takes a few samples at a time: its caches are small.
         """
         num_clips, device = len(batch.labels), batch.labels.device
-        clips = {name: torch.empty((num_clips, *self._clip_shape(name)), device=device) for name in formats}
+        size = (self.crop_size, self.crop_size)
+        clips = {name: _new_clip(self._shape(name, num_clips, size), device) for name in formats}
         part_size = CPU_PART if device.type == "cpu" else max(num_clips, 1)
         for start in range(0, num_clips, part_size):
             rows = slice(start, start + part_size)
             self._assemble(batch[rows], {name: clip[rows] for name, clip in clips.items()})
         return clips
 
-    def _clip_shape(self, name: str) -> tuple[int, int, int, int]:
+    def _shape(self, name: str, num_clips: int, size: tuple[int, int]) -> tuple[int, ...]:
         clip_format = CLIP_FORMATS[name]
         length = self.num_frames or clip_format.num_slots(self.settings.gop_size)
-        return clip_format.num_channels, length, self.crop_size, self.crop_size
+        return (num_clips, clip_format.num_channels, length, *size)
 
     def _assemble(self, batch: Batch, clips: Mapping[str, Tensor]) -> None:
-        crops = self._crops(batch)
-        same_size = (self.settings.height_px, self.settings.width_px) == (self.frame_size, self.frame_size)
-        early = same_size and self.crop_size % 2 == 0
-        gop = _PlanarGop(batch, self.settings, crops if early else _Window.whole(self.settings, len(batch.labels)))
-        for name, out in clips.items():
-            parts = self._parts(gop, name, batch.draws.phase)
-            if not early:
-                parts = [crops.mirror(crops.cut(self._resize(part, name), 0)) for part in parts]
-            _normalise(parts, name, out)
-            if CLIP_FORMATS[name].source == "motion":
-                out[:, 1] *= torch.where(crops.flips, -1.0, 1.0).view(-1, 1, 1, 1)
+        crop, scale = self._crop(batch), self._motion_scale(batch)
+        height, width = self.settings.height_px, self.settings.width_px
+        if height == width == self.frame_size and self.crop_size % 2 == 0:
+            gops = _Gops(batch, self, crop)
+            for name, clip in clips.items():
+                gops.fill(name, clip, scale)
+            return
+        gops = _Gops(batch, self, self._whole(batch))
+        for name, clip in clips.items():
+            whole = clip.new_empty(self._shape(name, len(clip), (height, width)))
+            gops.fill(name, whole, scale)
+            clip.copy_(crop.take(self._resize(whole).transpose(1, 2)))
 
-    def _crops(self, batch: Batch) -> _Window:
+    def _crop(self, batch: Batch) -> Window:
         """Corners at even places, so that chroma is cropped with luma."""
         room = (self.frame_size - self.crop_size) // 2
-        tops, lefts = ((place * room).round().astype(int) * 2 for place in (batch.draws.top, batch.draws.left))
-        flips = torch.from_numpy(batch.draws.flip).to(batch.labels.device)
-        return _Window(tops.tolist(), lefts.tolist(), self.crop_size, self.crop_size, flips)
+        top, left = (2 * (place * room).round().astype(np.int64) for place in (batch.draws.top, batch.draws.left))
+        rows, columns = (corner[:, None] + np.arange(self.crop_size) for corner in (top, left))
+        columns = np.where(batch.draws.flip[:, None], columns[:, ::-1], columns)
+        return Window(rows, columns, self.frame_size, batch.labels.device)
 
-    def _parts(self, gop: _PlanarGop, name: str, phase: NDArray[np.float32]) -> list[Tensor]:
-        """Slots of a clip in pieces that follow each other: the first one and the others, or those that are drawn."""
-        clip_format = CLIP_FORMATS[name]
-        first, others = clip_format.slots(gop.iframe, gop.read(clip_format.source), self.residual_offset)
-        if self.num_frames:
-            return [take_frames(others, phase, self.num_frames)]
-        return [part for part in (first, others) if part.shape[2]]
+    def _whole(self, batch: Batch) -> Window:
+        size = (self.settings.height_px, self.settings.width_px)
+        rows, columns = (np.arange(side)[None].repeat(len(batch.labels), 0) for side in size)
+        return Window(rows, columns, size[1], batch.labels.device)
 
-    def _resize(self, clip: Tensor, name: str) -> Tensor:
-        height, width = clip.shape[-2:]
+    def _motion_scale(self, batch: Batch) -> Tensor:
+        """(N, 2) for (dy, dx): to pixels of the resized picture, dx to the other side where it is mirrored."""
+        height, width = self.settings.height_px, self.settings.width_px
+        resized = np.array([self.frame_size / height, self.frame_size / width])
+        scale = MOTION_SCALE * resized * np.where(batch.draws.flip[:, None], [1, -1], 1)
+        return torch.from_numpy(scale.astype(np.float32)).to(batch.labels.device)
+
+    def _resize(self, clip: Tensor) -> Tensor:
         size = (self.frame_size, self.frame_size)
-        resized = F.interpolate(clip.flatten(1, 2), size, mode="bilinear", antialias=True).reshape(
-            *clip.shape[:3], *size
-        )
-        if CLIP_FORMATS[name].source == "motion":
-            resized *= torch.tensor([size[0] / height, size[1] / width], device=clip.device).view(2, 1, 1, 1)
-        return resized
+        if clip.shape[-2:] == size:
+            return clip
+        resized = F.interpolate(clip.flatten(1, 2), size, mode="bilinear", antialias=True)
+        return resized.reshape(*clip.shape[:3], *size)
 
 
 def build_assembler(settings: StoreSettings, data: DataRecipe) -> Assembler:
@@ -109,159 +115,145 @@ def build_assembler(settings: StoreSettings, data: DataRecipe) -> Assembler:
     return Assembler(settings, data.frame_size, data.crop_size, data.residual_offset, data.num_frames)
 
 
+def _new_clip(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Memory for a clip; on a CPU in huge pages, which NumPy asks for and torch does not."""
+    if device.type == "cpu":
+        return torch.from_numpy(np.empty(shape, np.float32))
+    return torch.empty(shape, device=device)
+
+
 def take_frames(frames: Tensor, phase: NDArray[np.float32], num_frames: int) -> Tensor:
-    """Of (N, C, T, H, W) `num_frames` frames a sample, in order and T / num_frames apart: (N, C, num_frames, H, W).
+    """Of (N, T, ...) `num_frames` frames a sample, in order and T / num_frames apart: (N, num_frames, ...).
 
     The phase says where the first lies between 0 and T / num_frames: each frame is as likely where it is random.
     """
-    spacing = frames.shape[2] / num_frames
+    spacing = frames.shape[1] / num_frames
     places = np.floor((np.arange(num_frames) + phase[:, None].astype(np.float64)) * spacing).astype(np.int64)
-    return torch.stack([sample[:, place] for sample, place in zip(frames, torch.from_numpy(places), strict=True)])
+    return frames[torch.arange(len(frames))[:, None], torch.from_numpy(places)]
 
 
-@dataclass(frozen=True)
-class _Window:
-    """One rectangle of pixels a sample: its corners, the size that all share, and whether it is mirrored, (N,)."""
+class _Gops:
+    """The GOPs of a batch, as clips within a window."""
 
-    tops: list[int]
-    lefts: list[int]
-    height: int
-    width: int
-    flips: Tensor
-
-    @classmethod
-    def whole(cls, settings: StoreSettings, num_samples: int) -> _Window:
-        none = [0] * num_samples
-        return cls(none, none, settings.height_px, settings.width_px, torch.zeros(num_samples, dtype=torch.bool))
-
-    def mirror(self, images: Tensor) -> Tensor:
-        """Mirror those samples of (N, ..., W) that are to be."""
-        flips = self.flips.to(images.device).view(-1, *(1,) * (images.ndim - 1))
-        return torch.where(flips, images.flip(-1), images)
-
-    def cut(self, images: Tensor, shift: int) -> Tensor:
-        """Cut it out of (N, ..., H, W), subsampled by 2^shift."""
-        height, width = self.height >> shift, self.width >> shift
-        if images.shape[-2:] == (height, width):
-            return images
-        corners = zip(self.tops, self.lefts, strict=True)
-        return torch.stack(
-            [
-                image[..., top >> shift : (top >> shift) + height, left >> shift : (left >> shift) + width]
-                for image, (top, left) in zip(images, corners, strict=True)
-            ]
-        )
-
-
-class _PlanarGop:
-    """The GOPs of a batch within a window: what they hold in RGB levels, float32."""
-
-    def __init__(self, batch: Batch, settings: StoreSettings, window: _Window) -> None:
+    def __init__(self, batch: Batch, assembler: Assembler, window: Window) -> None:
         self._batch = batch
+        self._assembler = assembler
         self._window = window
-        self._step = settings.residual_step
-        self._planes = PIXEL_FORMATS[settings.pixel_format]
+        self._device = batch.labels.device
+        self._step = assembler.settings.residual_step
+        self._planes = PIXEL_FORMATS[assembler.settings.pixel_format]
+        self._windows = {plane.name: window.of_plane(plane.subsampling_shift) for plane in self._planes}
 
-    def read(self, source: str) -> Tensor:
-        """What a clip format takes from the GOP, by its `source`."""
-        return self.iframe if source == "iframe" else getattr(self, source)()
+    def fill(self, name: str, clip: Tensor, motion_scale: Tensor) -> None:
+        """Every slot of a clip (N, C, T, H, W), normalised: motion by the scale (N, 2) of (dy, dx)."""
+        clip_format = CLIP_FORMATS[name]
+        first, others = clip.tensor_split([0 if self._assembler.num_frames else 1], dim=2)
+        if clip_format.source == "motion":
+            torch.mul(self._motion(), motion_scale[:, :, None, None, None], out=others)
+        elif clip_format.source == "residual":
+            self._normalise(_residuals_to_rgb(self._residuals, self._step, others), clip_format)
+        elif clip_format.source == "frames":
+            self._normalise(_frames_to_rgb(self._frames(), others), clip_format)
+        if clip_format.first == "zero":
+            first.zero_()
+        elif first.shape[2]:
+            first.copy_(self._iframe if clip_format.first == "iframe" else others[:, :, :1])
+
+    def _normalise(self, slots: Tensor, clip_format: ClipFormat) -> None:
+        """Levels S_t to what stands in the slots behind the first, in place: (1 - a) (S_t + offset) + a U_0."""
+        share = clip_format.iframe_share
+        offset = self._assembler.residual_offset if clip_format.source == "residual" else 0.0
+        rest = self._normal_level(offset, 1 - share)
+        if share:
+            rest = torch.add(rest, self._iframe, alpha=share)
+        torch.add(rest, slots, alpha=RGB_SCALE * (1 - share), out=slots)
+
+    def _normal_level(self, level: float, share: float = 1.0) -> Tensor:
+        """The share of a level of all channels, normalised, (3, 1, 1, 1)."""
+        levels = [(level - mean) * RGB_SCALE * share for mean in RGB_MEAN]
+        return torch.tensor(levels, device=self._device).view(3, 1, 1, 1)
 
     @cached_property
-    def iframe(self) -> Tensor:
-        """U_0, (N, 3, 1, H, W)."""
-        return _frames_to_rgb({plane.name: self._cut("iframe", plane).unsqueeze(2) for plane in self._planes})
+    def _iframe(self) -> Tensor:
+        """U_0, normalised, (N, 3, 1, H, W)."""
+        levels = torch.empty((len(self._batch.labels), 3, 1, *self._window.size), device=self._device)
+        _frames_to_rgb({plane.name: self._take("iframe", plane) for plane in self._planes}, levels)
+        return torch.add(self._normal_level(0.0), levels, alpha=RGB_SCALE)
 
-    def residual(self) -> Tensor:
-        """R_t = A R_yuv, clamped to -255..255, (N, 3, T, H, W)."""
-        return _residuals_to_rgb(self._residuals)
+    @cached_property
+    def _residuals(self) -> dict[str, Tensor]:
+        """R_t as stored, by plane: shared by the clips of a student and its teacher."""
+        return {plane.name: self._take("residual", plane) for plane in self._planes}
 
-    def frames(self) -> Tensor:
-        """U_t = U_0(p - D_t) + R_t (Eq. 2), clamped to 0..255 plane by plane, (N, 3, T, H, W)."""
-        planes = {}
-        for plane in self._planes:
-            warped = self._warp(self._stored("iframe", plane), plane.subsampling_shift)
-            planes[plane.name] = (warped + self._residuals[plane.name]).clamp_(0, 255)
-        return _frames_to_rgb(planes)
+    def _frames(self) -> dict[str, Tensor]:
+        """U_t = U_0(p - D_t) + R_t (Eq. 2) by plane, clamped to 0..255, int16."""
+        pairs = ((plane.name, self._warp(plane), self._residuals[plane.name]) for plane in self._planes)
+        return {name: torch.add(warped, residual, alpha=self._step).clamp_(0, 255) for name, warped, residual in pairs}
 
-    def motion(self) -> Tensor:
-        """D_t in pixels of the picture before it is mirrored, (N, 2, T, H, W), order (dy, dx)."""
-        places = self._places(1)
-        pairs = [place - look_up for place, look_up in zip(places, self._look_up(1), strict=True)]
-        return self._window.mirror(torch.stack(pairs, 1).float())
+    def _motion(self) -> Tensor:
+        """D_t of the picture before it is mirrored, (N, 2, T, H, W), order (dy, dx)."""
+        return self._window.places(torch.int32) - self._look_up(self._window)
 
-    def _places(self, every: int) -> tuple[Tensor, Tensor]:
-        """Rows (N, 1, H, 1) and columns (N, 1, 1, W) of every n-th pixel of the window."""
-        device = self._batch.planes["motion"].device
-        tops, lefts = (
-            torch.tensor(c, device=device).view(-1, 1, 1, 1) for c in (self._window.tops, self._window.lefts)
-        )
-        down = torch.arange(0, self._window.height, every, device=device).view(-1, 1)
-        return tops + down, lefts + torch.arange(0, self._window.width, every, device=device)
+    def _warp(self, plane: Plane) -> Tensor:
+        """U_0(p - D_t(p)); look-ups of subsampled planes as DESIGN 2 has them."""
+        shift, window = plane.subsampling_shift, self._windows[plane.name]
+        rows, columns = (self._look_up(window.of_luma(shift)) >> shift).unsqueeze(3).unbind(1)
+        return gather_pixels(self._pictures("iframe", plane), number_pixels(rows.long(), columns, window.picture_width))
 
-    def _look_up(self, every: int) -> tuple[Tensor, Tensor]:
-        """Rows and columns p - D_t(p) of every n-th pixel of the window, each (N, T, H, W); D_t as stored, modulo."""
-        motion = self._window.cut(self._batch.planes["motion"], 0)[..., ::every, ::every]
-        modulo = (place.to(motion.dtype) - motion[:, :, axis] for axis, place in enumerate(self._places(every)))
-        rows, columns = (look_up.long() for look_up in modulo)
-        return rows, columns
+    def _look_up(self, window: Window) -> Tensor:
+        """Rows and columns p - D_t(p) of luma, (N, 2, T, H, W) in the stored type of D_t, which is modulo."""
+        motion = window.take(self._drawn(self._batch.planes["motion"]))
+        return window.places(motion.dtype) - motion
 
-    def _stored(self, kind: str, plane: Plane) -> Tensor:
-        """A plane in its stored type, made planar: (N, C, h, w), or (N, T, C, h, w)."""
+    def _take(self, kind: str, plane: Plane) -> Tensor:
+        return self._windows[plane.name].take(self._pictures(kind, plane))
+
+    def _pictures(self, kind: str, plane: Plane) -> Tensor:
+        """Whole pictures of a plane as stored, (N, T, C, h, w)."""
         stored = self._batch.planes[f"{kind}/{plane.name}"]
+        stored = stored.unsqueeze(1) if kind == "iframe" else self._drawn(stored)
         if plane.interleaved:
             return stored.movedim(-1, -3)
         return stored.unsqueeze(-3) if plane.num_channels == 1 else stored
 
-    def _cut(self, kind: str, plane: Plane) -> Tensor:
-        return self._window.mirror(self._window.cut(self._stored(kind, plane), plane.subsampling_shift))
-
-    @cached_property
-    def _residuals(self) -> dict[str, Tensor]:
-        """R_t by plane, (N, C, T, h, w) float32: shared by the clips of a student and its teacher."""
-        cut = {plane.name: self._cut("residual", plane) for plane in self._planes}
-        return {name: residual.transpose(1, 2).float() * self._step for name, residual in cut.items()}
-
-    def _warp(self, iframe: Tensor, shift: int) -> Tensor:
-        """U_0(p - D_t(p)) within the window, (N, C, T, h, w); look-ups of subsampled planes as DESIGN 2 has them."""
-        rows, columns = self._look_up(1 << shift)
-        look_up = (rows >> shift) * iframe.shape[-1] + (columns >> shift)
-        places = look_up.flatten(1).unsqueeze(1).expand(-1, iframe.shape[1], -1)
-        warped = iframe.flatten(2).gather(2, places).reshape(*iframe.shape[:2], *look_up.shape[1:])
-        return self._window.mirror(warped)
+    def _drawn(self, frames: Tensor) -> Tensor:
+        num_frames = self._assembler.num_frames
+        return take_frames(frames, self._batch.draws.phase, num_frames) if num_frames else frames
 
 
-def _frames_to_rgb(planes: dict[str, Tensor]) -> Tensor:
-    """RGB levels of frames, (N, 3, T, H, W), each product floored as FFmpeg's converter does."""
+def _frames_to_rgb(planes: dict[str, Tensor], out: Tensor) -> Tensor:
+    """RGB levels of frames into (N, 3, T, H, W), each product floored as FFmpeg's converter does."""
     if "rgb" in planes:
-        return planes["rgb"].float()
-    luma = ((planes["luma"] - 16.0) * (LUMA_GAIN / FRACTION)).floor_()
-    blue, red = (planes["chroma"] - 128.0).chunk(2, dim=1)
-    green = (blue * (CB_TO_G / FRACTION)).floor_() + (red * (CR_TO_G / FRACTION)).floor_()
-    chroma = torch.cat([(red * (CR_TO_R / FRACTION)).floor_(), green, (blue * (CB_TO_B / FRACTION)).floor_()], dim=1)
-    return _add_chroma(luma, chroma).clamp_(0, 255)
+        return out.copy_(planes["rgb"])
+    gain, device = LUMA_GAIN / FRACTION, out.device
+    luma = torch.add(torch.tensor(-16 * gain, device=device), planes["luma"], alpha=gain).floor_()
+    chroma = planes["chroma"].unsqueeze(1)
+    products = torch.addcmul(_chroma_gains(-128, device), chroma, _chroma_gains(1, device)).floor_()
+    return _add_planes(products, luma, 1.0, out).clamp_(0, 255)
 
 
-def _residuals_to_rgb(planes: dict[str, Tensor]) -> Tensor:
-    """The linear part of the conversion, (N, 3, T, H, W), clamped to -255..255."""
+def _residuals_to_rgb(planes: dict[str, Tensor], step: int, out: Tensor) -> Tensor:
+    """The linear part of the conversion of residuals / step into (N, 3, T, H, W), clamped to -255..255."""
     if "rgb" in planes:
-        return planes["rgb"]
-    blue, red = planes["chroma"].chunk(2, dim=1)
-    chroma = torch.cat([red * CR_TO_R, blue * CB_TO_G + red * CR_TO_G, blue * CB_TO_B], dim=1) / FRACTION
-    return _add_chroma(planes["luma"] * (LUMA_GAIN / FRACTION), chroma).clamp_(-255, 255)
+        return torch.mul(planes["rgb"], float(step), out=out)
+    products = planes["chroma"].unsqueeze(1) * _chroma_gains(step, out.device)
+    return _add_planes(products, planes["luma"], step * LUMA_GAIN / FRACTION, out).clamp_(-255, 255)
 
 
-def _add_chroma(luma: Tensor, chroma: Tensor) -> Tensor:
-    """Sum of luma (N, 1, T, H, W) and chroma (N, 3, T, H/2, W/2), whose samples cover 2x2 pixels each."""
-    *lead, height, width = luma.shape
-    quads = luma.reshape(*lead, height // 2, 2, width // 2, 2)
-    return (quads + chroma.unsqueeze(-1).unsqueeze(-3)).flatten(-2).flatten(-3, -2)
+def _chroma_gains(level: int, device: torch.device) -> Tensor:
+    """What that level of Cb and Cr, the second axis, gives to R, G and B, the first: (3, 2, 1, 1, 1)."""
+    gains = np.array([[0, CR_TO_R], [CB_TO_G, CR_TO_G], [CB_TO_B, 0]]) * (level / FRACTION)
+    return torch.from_numpy(gains.astype(np.float32)).to(device).view(3, 2, 1, 1, 1)
 
 
-def _normalise(parts: Sequence[Tensor], name: str, out: Tensor) -> None:
-    """The parts of a clip one after the other into `out`, (N, C, T, H, W), as the network is fed."""
-    is_motion = CLIP_FORMATS[name].source == "motion"
-    mean, scale = ((0.0, 0.0), MOTION_SCALE) if is_motion else (RGB_MEAN, RGB_SCALE)
-    means = torch.tensor(mean, device=out.device).view(-1, 1, 1, 1)
-    for part, slots in zip(parts, torch.split(out, [part.shape[2] for part in parts], dim=2), strict=True):
-        torch.sub(part, means, out=slots)
-    out *= scale
+def _add_planes(chroma: Tensor, luma: Tensor, gain: float, out: Tensor) -> Tensor:
+    """What chroma gives, (N, 3, 2, T, H/2, W), and luma (N, 1, T, H, W) times its gain, added up in (N, 3, T, H, W)."""
+    blue, red = chroma.unbind(2)
+    torch.add((blue + red).unsqueeze(-2), _pairs_of_rows(luma), alpha=gain, out=_pairs_of_rows(out))
+    return out
+
+
+def _pairs_of_rows(pictures: Tensor) -> Tensor:
+    """A view of (..., H, W) as (..., H/2, 2, W)."""
+    *lead, height, width = pictures.shape
+    return pictures.view(*lead, height // 2, 2, width)
