@@ -16,13 +16,13 @@ from mfcd_core.store.index import (
     ShardEntry,
     Shards,
     StoreIndex,
-    Videos,
     file_checksum,
     split_rows,
     write_index,
 )
 from mfcd_core.store.layout import read_shard_file
 from mfcd_core.store.places import gop_place_dtype
+from mfcd_core.store.videos import Videos
 from mfcd_core.store.writer import ShardWriter
 from mfcd_prep.gops import GopTracer, iter_gops
 
@@ -179,8 +179,8 @@ def write_store(
     ]
     write_places(folder, settings, shards)
     classes = tuple(sorted({i.rpartition("/")[0] for i in ids} - {""}))
-    rows = Videos(
-        ids=np.array(ids, np.dtypes.StringDType()),
+    rows = Videos.collect(
+        ids,
         labels=np.array([classes.index(c) if (c := i.rpartition("/")[0]) else NO_LABEL for i in ids], np.int32),
         num_gops=np.array([len(videos[i]) for i in ids]),
         num_frames=np.array([sum(gop.real_frames for gop in videos[i]) for i in ids]),

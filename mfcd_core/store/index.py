@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from mfcd_core.atomic import replacing
 from mfcd_core.errors import ChecksumError, StoreError
 from mfcd_core.store.files import patiently
 from mfcd_core.store.settings import FORMAT, FORMAT_VERSION, StoreSettings
+from mfcd_core.store.videos import Videos, map_columns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -27,36 +27,7 @@ INDEX, VIDEOS, GOPS = "index.json", "videos.npz", "gops.npy"
 AGAIN, LOOK = "run mfcd-prep extract again", "check the file system"
 NO_LABEL = -1
 NO_ROLE = -1
-IDS_AT_ONCE = 4096
-
-
-@dataclass(frozen=True)
-class Videos:
-    """One row a video, sorted by id.
-
-    ids: (V,) StringDType. labels: (V,) int32 rows of `Store.classes`, -1 where there is none. num_gops, num_frames
-    (real frames stored), first_gop (row of gops.npy): (V,) int64.
-    """
-
-    ids: NDArray[Any]
-    labels: NDArray[np.int32]
-    num_gops: NDArray[np.int64]
-    num_frames: NDArray[np.int64]
-    first_gop: NDArray[np.int64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "first_gop", np.cumsum(self.num_gops) - self.num_gops)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def row_of(self, video_id: str) -> int:
-        """Row of a video. Raises StoreError where the store has no such id."""
-        row = bisect.bisect_left(self.ids, video_id)
-        if row == len(self.ids) or self.ids[row] != video_id:
-            example = f", for example {self.ids[0]!r}" if len(self.ids) else ""
-            raise StoreError(f"no video {video_id!r} in the store: expected one of its {len(self)} ids{example}")
-        return row
+COLUMNS = tuple(Videos.__dataclass_fields__)
 
 
 @dataclass(frozen=True)
@@ -161,14 +132,7 @@ def write_index(folder: Path, index: StoreIndex) -> None:
 
 def _write_videos(path: Path, index: StoreIndex) -> None:
     videos = index.videos
-    text = [str(video_id).encode() for video_id in videos.ids]
-    columns: dict[str, NDArray[Any]] = {
-        "id_bytes": np.frombuffer(b"".join(text), np.uint8),
-        "id_sizes": np.array([len(t) for t in text], np.int64),
-        "labels": videos.labels,
-        "num_gops": videos.num_gops,
-        "num_frames": videos.num_frames,
-    }
+    columns: dict[str, NDArray[Any]] = {name: getattr(videos, name) for name in COLUMNS}
     for name, split in index.splits.items():
         columns[f"split/{name}"] = roles = np.full(len(videos), NO_ROLE, np.int8)
         for role, rows in enumerate(split.values()):
@@ -187,7 +151,7 @@ def read_index(folder: Path, *, needs_places: bool = True) -> StoreIndex:
         return patiently(lambda: _parse_index(folder, document, (VIDEOS, GOPS) if needs_places else (VIDEOS,)))
     except OSError as error:
         raise StoreError(f"{folder}: the index cannot be read ({error}); {LOOK}") from None
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, BadZipFile) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, NotImplementedError, BadZipFile) as error:
         raise StoreError(f"{folder}: the index is not usable ({error!r}); {AGAIN}") from None
 
 
@@ -197,17 +161,16 @@ def _parse_index(folder: Path, document: Mapping[str, Any], needed: Sequence[str
             raise StoreError(f"{folder}: {name} is missing; {AGAIN}")
     if file_checksum(folder / VIDEOS) != document["files"][VIDEOS]:
         raise ChecksumError(f"{folder / VIDEOS}: other bytes than index.json recorded; {AGAIN}")
-    with np.load(folder / VIDEOS, allow_pickle=False) as columns:
-        videos = _parse_videos(columns)
-        splits = {
-            name: {role: np.flatnonzero(columns[f"split/{name}"] == i) for i, role in enumerate(roles)}
-            for name, roles in document["splits"].items()
-        }
+    columns = map_columns(folder / VIDEOS)
+    splits = {
+        name: {role: np.flatnonzero(columns[f"split/{name}"] == i) for i, role in enumerate(roles)}
+        for name, roles in document["splits"].items()
+    }
     return StoreIndex(
         settings=StoreSettings.from_dict(document["settings"]),
         classes=tuple(document["classes"]),
         shards=Shards.collect([_parse_shard(entry) for entry in document["shards"]]),
-        videos=videos,
+        videos=Videos(**{name: columns[name] for name in COLUMNS}),
         splits=splits,
         versions=document["versions"],
         checksum=document["checksum"],
@@ -234,25 +197,6 @@ def _read_document(folder: Path) -> dict[str, Any]:
     if checksum != _document_checksum(document):
         raise ChecksumError(f"{path}: its checksum does not match its text; {AGAIN}")
     return document | {"checksum": checksum}
-
-
-def _parse_videos(columns: Any) -> Videos:  # noqa: ANN401 - numpy's NpzFile
-    return Videos(
-        ids=_parse_ids(columns["id_bytes"].tobytes(), columns["id_sizes"]),
-        labels=columns["labels"],
-        num_gops=columns["num_gops"],
-        num_frames=columns["num_frames"],
-    )
-
-
-def _parse_ids(text: bytes, sizes: NDArray[np.int64]) -> NDArray[Any]:
-    """A few at a time: as objects of Python they take several times the memory of the array."""
-    ids, ends = np.empty(len(sizes), np.dtypes.StringDType()), np.cumsum(sizes)
-    for first in range(0, len(sizes), IDS_AT_ONCE):
-        rows = slice(first, first + IDS_AT_ONCE)
-        places = zip((ends[rows] - sizes[rows]).tolist(), ends[rows].tolist(), strict=True)
-        ids[rows] = [text[start:end].decode() for start, end in places]
-    return ids
 
 
 def _parse_shard(entry: Mapping[str, Any]) -> ShardEntry:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mfcd_core.store.files import Copies
-    from mfcd_core.store.index import Videos
     from mfcd_core.store.settings import StoreSettings
+    from mfcd_core.store.videos import Videos
 
 
 class Store:
@@ -167,7 +167,7 @@ class Store:
         video = int(np.searchsorted(self.videos.first_gop, row, side="right")) - 1
         gop_index = row - int(self.videos.first_gop[video])
         shard = self.shards.name(int(self.places[row]["shard"]))
-        return f"{self._files.locate(shard)}: GOP {gop_index} of {str(self.videos.ids[video])!r}"
+        return f"{self._files.locate(shard)}: GOP {gop_index} of {self.videos.id(video)!r}"
 
 
 def build_gop(settings: StoreSettings, arrays: Mapping[str, NDArray[Any]], real_frames: int) -> Gop:

@@ -32,7 +32,7 @@ def audit_video(store: Store, row: int, path: Path) -> Iterator[Finding]:
     D is traced again and must be equal; U_t = U_0(p - D_t) + R_t must hold on every pixel of every plane: exactly with
     residual step 1, within step / 2 otherwise.
     """
-    video_id, settings = str(store.videos.ids[row]), store.settings
+    video_id, settings = store.videos.id(row), store.settings
     shard = store.shard_of(row)
     try:
         pictures = _decode(path, settings)

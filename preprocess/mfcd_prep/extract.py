@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mfcd_core.store.index import Videos
+    from mfcd_core.store.videos import Videos
     from mfcd_prep.indexing import Labelling
     from mfcd_prep.jobs import Lost, Outcome
     from mfcd_prep.part import Part

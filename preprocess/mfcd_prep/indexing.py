@@ -19,9 +19,10 @@ from mfcd_core.splits import (
     random_split,
     resolve_splits,
 )
-from mfcd_core.store.index import GOPS, NO_LABEL, ShardEntry, Shards, StoreIndex, Videos, split_rows, write_index
+from mfcd_core.store.index import GOPS, NO_LABEL, ShardEntry, Shards, StoreIndex, split_rows, write_index
 from mfcd_core.store.layout import read_shard_file
 from mfcd_core.store.places import gop_place_dtype
+from mfcd_core.store.videos import Videos
 from mfcd_prep.versions import library_versions
 
 if TYPE_CHECKING:
@@ -94,8 +95,8 @@ def _videos_of(shards: Sequence[Shard], survey: Survey, classes: Sequence[str]) 
     row_of = {label: row for row, label in enumerate(classes)}
     ids = [video_id for shard in shards for video_id in shard.ids]
     labels = [label_of[video_id] for video_id in ids]
-    return Videos(
-        ids=np.array(ids, np.dtypes.StringDType()),
+    return Videos.collect(
+        ids,
         labels=np.array([NO_LABEL if label is None else row_of[label] for label in labels], np.int32),
         num_gops=np.concatenate([shard.videos["num_gops"] for shard in shards]).astype(np.int64),
         num_frames=np.concatenate([shard.videos["num_frames"] for shard in shards]).astype(np.int64),
@@ -127,4 +128,4 @@ def _drawn_splits(videos: Videos, classes: Sequence[str]) -> Splits:
         warn("no labels: files directly in the folder; the store can be read, but not trained on")
         return {}
     warn("no --splits: 80/20 a class are drawn by a seeded hash, split `random`")
-    return random_split([str(videos.ids[row]) for row in labelled], [classes[videos.labels[row]] for row in labelled])
+    return random_split([videos.id(int(row)) for row in labelled], [classes[videos.labels[row]] for row in labelled])

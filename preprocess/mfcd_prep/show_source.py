@@ -57,7 +57,7 @@ def read_shown_gop(source: Path, video_id: str | None, gop_index: int) -> ShownG
 
 def _of_store(store: Store, video_id: str | None, gop_index: int) -> ShownGop:
     row = _row_of(store, video_id)
-    found, num_gops = str(store.videos.ids[row]), int(store.videos.num_gops[row])
+    found, num_gops = store.videos.id(row), int(store.videos.num_gops[row])
     gop = store.read_gop(found, gop_index)
     label = int(store.videos.labels[row])
     sizes = store.places[int(store.videos.first_gop[row]) + gop_index]["sizes"].tolist()

@@ -102,7 +102,7 @@ def require_store(store: Path) -> None:
 
 
 def _audit(store: Store, rows: list[int], encoded: Path, workers: Workers) -> tuple[list[Finding], list[int]]:
-    ids = [str(store.videos.ids[row]) for row in rows]
+    ids = [store.videos.id(row) for row in rows]
     survey = survey_encoded(encoded, store.settings.tail, workers, only=set(ids))
     paths = {video.id: video.path for video in survey.videos}
     items = [(row, paths.get(video_id)) for row, video_id in zip(rows, ids, strict=True)]
@@ -151,6 +151,6 @@ class _VideoCheck:
         row, path = item
         store = Store(self.store)
         if path is None:
-            video_id = str(store.videos.ids[row])
+            video_id = store.videos.id(row)
             return [Finding(f"is not among the videos of {self.encoded}", store.shard_of(row), video_id)]
         return list(audit_video(store, row, self.encoded / path))

@@ -107,7 +107,7 @@ def write_jpegs(store: Store, folder: Path, tar: Path, num_gops: int) -> int:
 def _rebuilt_frames(store: Store, num_gops: int) -> Iterator[NDArray[np.uint8]]:
     for video, first in enumerate(store.videos.first_gop.tolist()):
         for index in range(min(int(store.videos.num_gops[video]), num_gops - first)):
-            yield store.read_gop(str(store.videos.ids[video]), index).rebuild_frames()
+            yield store.read_gop(store.videos.id(video), index).rebuild_frames()
 
 
 def read_jpegs(store: Store, folder: Path, gops: Iterable[int]) -> None:

@@ -119,7 +119,7 @@ def check_clips(log: RunLog, store: Store | None) -> tuple[torch.Tensor, str]:
         gops, settings, origin = random_gops(log.settings), log.settings, "clips of random planes (no --store)"
     else:
         rows = np.linspace(0, len(store.videos) - 1, NUM_CLIPS).round().astype(int).tolist()
-        gops = [store.read_gop(str(store.videos.ids[row]), 0) for row in rows]
+        gops = [store.read_gop(store.videos.id(row), 0) for row in rows]
         settings, origin = store.settings, f"clips of {store.path}"
         if settings.gop_size != log.settings.gop_size:
             raise UsageError(f"{store.path} has GOPs of {settings.gop_size}, expected {log.settings.gop_size}")

@@ -104,7 +104,7 @@ def _split_of(run: ReportedRun) -> str:
 
 def choose_gop(store: Store, rows: NDArray[np.int64]) -> tuple[str, int, Gop]:
     """Of the middle GOPs of up to 64 videos, the one where tracing explains most: video id, GOP number, the GOP."""
-    places = [(str(store.videos.ids[row]), int(store.videos.num_gops[row]) // 2) for row in _candidates(rows)]
+    places = [(store.videos.id(row), int(store.videos.num_gops[row]) // 2) for row in _candidates(rows)]
     scores = [explained_levels(store.read_gop(*place)) for place in places]
     video_id, gop_index = places[int(np.argmax(scores))]
     return video_id, gop_index, store.read_gop(video_id, gop_index)

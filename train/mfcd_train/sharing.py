@@ -66,7 +66,7 @@ def dealt_rows(num_draws: int, batch_size: int, rank: int, peers: int) -> NDArra
 def name_gops(store: Store, parts: Sequence[Draws]) -> str:
     """Draws as `video id:GOP of the video`, in one line."""
     gops = [gop for draws in parts for gop in zip(draws.video.tolist(), draws.gop.tolist(), strict=True)]
-    names = [f"{store.videos.ids[row]}:{gop - store.videos.first_gop[row]}" for row, gop in gops[:MAX_NAMED_GOPS]]
+    names = [f"{store.videos.id(row)}:{gop - store.videos.first_gop[row]}" for row, gop in gops[:MAX_NAMED_GOPS]]
     return ", ".join(names) + (f" and {len(gops) - MAX_NAMED_GOPS} more" if len(gops) > MAX_NAMED_GOPS else "")
 
 
