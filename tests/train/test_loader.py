@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread
+import gc
 import os
 import shutil
 import threading
@@ -17,8 +19,9 @@ from mfcd_core.errors import ChecksumError, StoreError
 from mfcd_core.store import Store
 from mfcd_core.store.settings import StoreSettings
 from mfcd_core.store.unpacker import PlaneReader
+from mfcd_train import loader
 from mfcd_train.dataset import Draws, training_draws
-from mfcd_train.loader import PREFETCH, iter_batches
+from mfcd_train.loader import MEMORY_BYTES, PREFETCH, iter_batches
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -224,6 +227,30 @@ def test_damaged_motion_harms_only_those_who_read_it(store: Store, draws: Draws,
         assert is_same(one, other)
     with pytest.raises(ChecksumError, match="motion is damaged"):
         read(damaged, draws)
+
+
+@pytest.mark.parametrize("memory_bytes", [1, MEMORY_BYTES])
+def test_a_batch_may_be_let_go_of_under_any_lock(
+    store: Store, draws: Draws, monkeypatch: pytest.MonkeyPatch, memory_bytes: int
+) -> None:
+    """As garbage is in the midst of a task being submitted: its memory comes back while executors are locked."""
+    monkeypatch.setattr(loader, "MEMORY_BYTES", memory_bytes)
+    lock = concurrent.futures.thread._global_shutdown_lock  # type: ignore[attr-defined]
+    taken = []
+    for batch in iter_batches(store, draws, 2, with_motion=True, num_threads=2):
+        taken.append(len(batch.labels))
+        with lock:
+            del batch
+    assert sum(taken) == len(draws)
+
+
+def test_a_loop_that_is_forgotten_ends_its_threads(store: Store, draws: Draws) -> None:
+    batches = iter_batches(store, draws, BATCH_SIZE, with_motion=True, num_threads=2)
+    cycle = [next(batches), batches]
+    cycle.append(cycle)
+    del cycle, batches
+    gc.collect()
+    assert loader_threads() == []
 
 
 def test_giving_up_early_leaves_no_thread_behind(store: Store, draws: Draws) -> None:

@@ -27,6 +27,7 @@ from mfcd_train.bench_load_figures import (
     GZIP,
     JPEG,
     MOTION,
+    NUM_ASSEMBLIES,
     OURS,
     PLAIN_HDF5,
     STORED,
@@ -185,12 +186,13 @@ class LoadBench:
         return found
 
     def assembly(self) -> Contenders:
-        """What is left to the device, on the CPU: one batch of planes to clips."""
+        """What is left to the device, on the CPU: the same batch of planes to clips, over and over."""
         settings = self.store.settings
         side = min(settings.height_px, settings.width_px)
         assembler = Assembler(settings, side, min(CROP_PX, side))
         batch = next(self._batches(1, with_motion=True))
-        return {name: partial(run_here, partial(assembler, batch, formats)) for name, formats in ASSEMBLY.items()}
+        works = {name: partial(assembler, batch, formats) for name, formats in ASSEMBLY.items()}
+        return {name: partial(run_here, partial(repeat, work, NUM_ASSEMBLIES)) for name, work in works.items()}
 
     def sizes(self) -> dict[str, float]:
         """KB (1000 bytes) a clip: stored, in a batch, and as JPEG."""
@@ -226,6 +228,12 @@ class LoadBench:
                 multiprocessing_context="spawn",  # a fork of a process that has computed with threads may hang
             )
         return sum(len(batch.labels) for batch in self.loaders[with_motion])
+
+
+def repeat(work: Callable[[], object], times: int) -> None:
+    """Do it so often."""
+    for _ in range(times):
+        work()
 
 
 def why_not(package: str) -> str:
