@@ -11,6 +11,7 @@ import pytest
 import torch
 from clips import CENTRE, EVERY_GOP, NUM_GOPS, STORED, assemble, cut, draw, expect, write_gops
 from synthetic import StoredGop, encode, random_gop, shift, texture, trace_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mfcd_core.clip import CLIP_FORMATS
 from mfcd_core.planes import planes_to_rgb
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from torch._ops import OpOverload
 
     from mfcd_core.store import Store
 
@@ -203,3 +205,31 @@ def test_chroma_looks_up_by_the_luma_that_it_covers(tmp_path: Path) -> None:
         [1.402 * (red - 128), -0.344136 * (blue - 128) - 0.714136 * (red - 128), 1.772 * (blue - 128)]
     )
     assert np.abs(clip[1, 2 * row, 2 * column] - exact.clip(0, 255)).max() <= 3  # each of three products is floored
+
+
+class CountLarge(TorchDispatchMode):
+    """Counts operations that compute something as large as one channel of every frame of a clip."""
+
+    def __init__(self, num_pixels: int) -> None:
+        super().__init__()
+        self.num_pixels, self.names = num_pixels, list[str]()
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
+    ) -> object:
+        found = func(*args, **(kwargs or {}))
+        if not func.is_view and isinstance(found, torch.Tensor) and found.numel() >= self.num_pixels:
+            self.names.append(str(func))
+        return found
+
+
+def test_a_clip_takes_a_handful_of_large_operations(
+    stores: Mapping[tuple[str, int], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two gathers crop and mirror; three convert, one clamps, one mixes and normalises."""
+    store = stores["yuv420p", 2]
+    (batch,) = iter_batches(store, EVERY_GOP, NUM_GOPS, with_motion=False, num_threads=1)
+    monkeypatch.setattr("mfcd_train.assemble.CPU_PART", NUM_GOPS)
+    with CountLarge(NUM_GOPS * (store.settings.gop_size - 1) * 16 * 16) as count:
+        Assembler(store.settings, 32, 16)(batch, ["augmented"])
+    assert len(count.names) == 7, count.names
