@@ -76,7 +76,8 @@ def planes_to_rgb(planes: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
 def residual_to_rgb(planes: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
     """Residual in RGB levels, (..., H, W, 3) float32: R = A R_yuv, clamped to -255..255 (DESIGN 2, clip formats)."""
     if "rgb" in planes:
-        return planes["rgb"].astype(np.float32)
+        levels: NDArray[np.float32] = planes["rgb"].astype(np.float32)
+        return levels.clip(-255, 255)
     luma = planes["luma"].astype(np.float32) * (LUMA_GAIN / 8192)
     chroma = planes["chroma"].astype(np.float32) / 8192
     blue, red = (chroma[..., i, :, :].repeat(2, -1).repeat(2, -2) for i in (0, 1))

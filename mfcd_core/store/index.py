@@ -16,7 +16,7 @@ from mfcd_core.atomic import replacing
 from mfcd_core.errors import ChecksumError, StoreError
 from mfcd_core.store.files import patiently
 from mfcd_core.store.settings import FORMAT, FORMAT_VERSION, StoreSettings
-from mfcd_core.store.videos import Videos, map_columns
+from mfcd_core.store.videos import COLUMN_DTYPES, Videos, map_columns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -27,7 +27,6 @@ INDEX, VIDEOS, GOPS = "index.json", "videos.npz", "gops.npy"
 AGAIN, LOOK = "run mfcd-prep extract again", "check the file system"
 NO_LABEL = -1
 NO_ROLE = -1
-COLUMNS = tuple(Videos.__dataclass_fields__)
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def write_index(folder: Path, index: StoreIndex) -> None:
 
 def _write_videos(path: Path, index: StoreIndex) -> None:
     videos = index.videos
-    columns: dict[str, NDArray[Any]] = {name: getattr(videos, name) for name in COLUMNS}
+    columns: dict[str, NDArray[Any]] = {name: getattr(videos, name) for name in COLUMN_DTYPES}
     for name, split in index.splits.items():
         columns[f"split/{name}"] = roles = np.full(len(videos), NO_ROLE, np.int8)
         for role, rows in enumerate(split.values()):
@@ -162,15 +161,16 @@ def _parse_index(folder: Path, document: Mapping[str, Any], needed: Sequence[str
     if file_checksum(folder / VIDEOS) != document["files"][VIDEOS]:
         raise ChecksumError(f"{folder / VIDEOS}: other bytes than index.json recorded; {AGAIN}")
     columns = map_columns(folder / VIDEOS)
+    videos = Videos(**{name: columns[name] for name in COLUMN_DTYPES})
+    videos.require_sound(len(document["classes"]))
     splits = {
-        name: {role: np.flatnonzero(columns[f"split/{name}"] == i) for i, role in enumerate(roles)}
-        for name, roles in document["splits"].items()
+        name: _parse_split(columns[f"split/{name}"], roles, len(videos)) for name, roles in document["splits"].items()
     }
     return StoreIndex(
         settings=StoreSettings.from_dict(document["settings"]),
         classes=tuple(document["classes"]),
         shards=Shards.collect([_parse_shard(entry) for entry in document["shards"]]),
-        videos=Videos(**{name: columns[name] for name in COLUMNS}),
+        videos=videos,
         splits=splits,
         versions=document["versions"],
         checksum=document["checksum"],
@@ -197,6 +197,12 @@ def _read_document(folder: Path) -> dict[str, Any]:
     if checksum != _document_checksum(document):
         raise ChecksumError(f"{path}: its checksum does not match its text; {AGAIN}")
     return document | {"checksum": checksum}
+
+
+def _parse_split(column: NDArray[np.int8], roles: Sequence[str], num_videos: int) -> dict[str, NDArray[np.int64]]:
+    if column.dtype != np.int8 or column.shape != (num_videos,):
+        raise ValueError(f"roles of a split: {column.shape} of {column.dtype}, expected int8, one a video")
+    return {role: np.flatnonzero(column == i) for i, role in enumerate(roles)}
 
 
 def _parse_shard(entry: Mapping[str, Any]) -> ShardEntry:

@@ -57,8 +57,8 @@ class Store:
         counts = f"{len(self.videos)} videos, {len(self.places)} GOPs of {size}, {len(self.classes)} classes"
         return f"Store({self.path}: {counts})"
 
-    def __reduce__(self) -> tuple[type[Store], tuple[Path, Copies | None]]:
-        return Store, (self.path, self._copies)
+    def __reduce__(self) -> tuple[Any, tuple[Path, Copies | None, str]]:
+        return _reopen, (self.path, self._copies, self.checksum)
 
     def beside(self, copies: Copies) -> Store:
         """The same store, read from `copies` as far as there are any; both have one index in memory."""
@@ -168,6 +168,14 @@ class Store:
         gop_index = row - int(self.videos.first_gop[video])
         shard = self.shards.name(int(self.places[row]["shard"]))
         return f"{self._files.locate(shard)}: GOP {gop_index} of {self.videos.id(video)!r}"
+
+
+def _reopen(path: Path, copies: Copies | None, checksum: str) -> Store:
+    """In another process, whose rows have to be those of the first."""
+    store = Store(path, copies)
+    if store.checksum != checksum:
+        raise StoreError(f"{path}: extracted again since the process that sent it here opened it; start that again")
+    return store
 
 
 def build_gop(settings: StoreSettings, arrays: Mapping[str, NDArray[Any]], real_frames: int) -> Gop:

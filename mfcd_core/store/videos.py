@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 IDS_AT_ONCE = 4096
 HEADER_BYTES, NAME_AND_EXTRA = 30, (26, 28)  # of a member of a zip file: where the sizes of what follows it are
+COLUMN_DTYPES = {"id_bytes": "u1", "id_sizes": "<i8", "labels": "<i4", "num_gops": "<i8", "num_frames": "<i8"}
 READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -70,9 +71,24 @@ class Videos:
         return ids
 
     def id(self, row: int) -> str:
-        """The id of one video."""
+        """The id of one video. Raises StoreError for what is no text."""
         end = int(self._id_ends[row])
-        return self.id_bytes[end - int(self.id_sizes[row]) : end].tobytes().decode()
+        text = self.id_bytes[end - int(self.id_sizes[row]) : end].tobytes()
+        try:
+            return text.decode()
+        except UnicodeDecodeError:
+            raise StoreError(f"the id of the video in row {row} is {text!r}: expected UTF-8") from None
+
+    def require_sound(self, num_classes: int) -> None:
+        """Raises ValueError unless every column has its type, a row a video, and values that can be."""
+        for name, dtype in COLUMN_DTYPES.items():
+            column = getattr(self, name)
+            if column.dtype != dtype or column.ndim != 1 or (name != "id_bytes" and len(column) != len(self)):
+                raise ValueError(f"{name} of videos: {column.shape} of {column.dtype}, expected {dtype}, one a video")
+        counts = [column.min(initial=0) for column in (self.id_sizes, self.num_gops, self.num_frames)]
+        labels = (self.labels.min(initial=-1), self.labels.max(initial=-1))
+        if min(counts) < 0 or labels[0] < -1 or labels[1] >= num_classes or self.id_sizes.sum() != len(self.id_bytes):
+            raise ValueError(f"videos: a count below 0, ids of other sizes, or a label that is none of {num_classes}")
 
     def row_of(self, video_id: str) -> int:
         """Row of a video. Raises StoreError where the store has no such id."""

@@ -33,6 +33,9 @@ from mfcd_core.store.index import (
 from mfcd_core.store.videos import Videos
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
     from synthetic import StoredGop
 
     from mfcd_core.store.settings import StoreSettings
@@ -52,6 +55,12 @@ def rewrite(folder: Path, *, forged: bool, **changes: Any) -> None:  # noqa: ANN
         document.pop("checksum")
         document["checksum"] = _document_checksum(document)
     (folder / INDEX).write_text(json.dumps(document), "utf-8")
+
+
+def forge_videos(folder: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+    """Other columns of videos, with checksums that fit."""
+    np.savez(folder / VIDEOS, **columns)
+    rewrite(folder, forged=True, files={name: file_checksum(folder / name) for name in (VIDEOS, GOPS)})
 
 
 def test_everything_comes_back(store_folder: Path, settings: StoreSettings) -> None:
@@ -170,6 +179,44 @@ def test_no_pickle_is_executed(store_folder: Path) -> None:
     rewrite(store_folder, forged=True, files=files)
     with pytest.raises(StoreError, match=r"id_bytes\.npy holds object: expected numbers"):
         Store(store_folder)
+
+
+FORGED_COLUMNS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "id_bytes": lambda column: column.astype(np.int16),
+    "id_sizes": lambda column: column[:, None],
+    "labels": lambda column: column + 2,  # of two classes
+    "num_gops": lambda column: column.astype([("a", "<i8")]),
+    "num_frames": lambda column: column[:-1],
+    "split/first": lambda column: np.append(column, column),
+}
+
+
+@pytest.mark.parametrize("name", FORGED_COLUMNS)
+def test_forged_columns_of_videos_are_refused(store_folder: Path, name: str) -> None:
+    with np.load(store_folder / VIDEOS) as archive:
+        columns = dict(archive)
+    forge_videos(store_folder, columns)
+    Store(store_folder)
+    forge_videos(store_folder, columns | {name: FORGED_COLUMNS[name](columns[name])})
+    with pytest.raises(StoreError, match="the index is not usable"):
+        Store(store_folder)
+
+
+def test_an_id_that_is_no_text_is_named(store_folder: Path) -> None:
+    with np.load(store_folder / VIDEOS) as archive:
+        columns = dict(archive)
+    forge_videos(store_folder, columns | {"id_bytes": np.full_like(columns["id_bytes"], 0xFF)})
+    with pytest.raises(StoreError, match=r"the id of the video in row 2 is .*: expected UTF-8"):
+        Store(store_folder).videos.row_of("walk/v")
+
+
+def test_a_store_that_was_sent_elsewhere_is_that_store(store_folder: Path) -> None:
+    """Rows of one extraction would be other samples of the next."""
+    reopen, arguments = Store(store_folder).__reduce__()
+    assert reopen(*arguments).videos.ids.tolist() == Store(store_folder).videos.ids.tolist()
+    rewrite(store_folder, forged=True, versions={"av": "0"})
+    with pytest.raises(StoreError, match="extracted again since the process that sent it here opened it"):
+        reopen(*arguments)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -154,6 +154,8 @@ def test_the_iframe_alone_is_the_first_slot_of_the_others(tiny_store: Path, fram
     clips = Assembler(store.settings, frame_size, 28)(batch, ["iframe", "residual"])
     assert clips["iframe"].shape == (2, 3, 1, 28, 28)
     assert torch.equal(clips["iframe"], clips["residual"][:, :, :1])
+    with pytest.raises(UsageError, match="num_frames 2 of the clip format iframe: expected 0"):
+        Assembler(store.settings, frame_size, 28, num_frames=2)(batch, ["iframe"])
 
 
 # A run

@@ -235,7 +235,7 @@ def test_a_batch_may_be_let_go_of_under_any_lock(
 ) -> None:
     """As garbage is in the midst of a task being submitted: its memory comes back while executors are locked."""
     monkeypatch.setattr(loader, "MEMORY_BYTES", memory_bytes)
-    lock = concurrent.futures.thread._global_shutdown_lock  # type: ignore[attr-defined]
+    lock = concurrent.futures.thread._global_shutdown_lock
     taken = []
     for batch in iter_batches(store, draws, 2, with_motion=True, num_threads=2):
         taken.append(len(batch.labels))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,3 +159,25 @@ def last_validation(store: Store, run: Path) -> NDArray[np.float32]:
     fabric = build_fabric(log.recipe, "cpu")
     draws = evaluation_draws(store, split_rows(store, "")["test"], 1, 0, "spread")
     return predict(fabric, load_model(log, fabric), store, log.recipe, draws)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_between_batches_loses_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python swallows what is raised where memory comes back: there a batch may be begun."""
+    store = Store(folder)
+    draws, submit, raised = sequence(store, 0), loader._Reading._submit, []
+
+    def interrupted_once(reading: loader._Reading, part: Draws) -> loader._Begun:
+        if "_take_back" in {frame.name for frame in traceback.extract_stack()} and not raised:
+            raised.append(part)
+            raise KeyboardInterrupt
+        return submit(reading, part)
+
+    monkeypatch.setattr(loader, "MEMORY_BYTES", 1)  # of no more than two batches
+    monkeypatch.setattr(loader._Reading, "_submit", interrupted_once)
+    fed: list[Fed] = []
+    for batch in iter_batches(store, draws, 2, with_motion=False, num_threads=1):
+        fed += samples(batch.draws)
+        del batch
+    assert raised
+    assert fed == samples(draws)

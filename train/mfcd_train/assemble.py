@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - the name that every PyTorch reader knows
 
 from mfcd_core.clip import CLIP_FORMATS, MOTION_SCALE, RGB_MEAN, RGB_SCALE
+from mfcd_core.errors import UsageError
 from mfcd_core.planes import CB_TO_B, CB_TO_G, CR_TO_G, CR_TO_R, LUMA_GAIN, PIXEL_FORMATS
 from mfcd_train.window import Window, gather_pixels, number_pixels
 
@@ -52,8 +53,11 @@ class Assembler:
         T is `num_frames`, or, if that is 0, what the format makes of a GOP.
 
         `rgb` is rebuilt by Eq. 2; a flip negates dx of `motion`. Frames that need no resizing are cropped first, where
-        the crop is one of whole chroma samples. A CPU takes a few samples at a time: its caches are small.
+        the crop is one of whole chroma samples. A CPU takes a few samples at a time: its caches are small. Raises
+        UsageError for `num_frames` of the I-frame alone.
         """
+        if self.num_frames and "iframe" in formats:
+            raise UsageError(f"num_frames {self.num_frames} of the clip format iframe: expected 0, it has one frame")
         num_clips, device = len(batch.labels), batch.labels.device
         size = (self.crop_size, self.crop_size)
         clips = {name: _new_clip(self._shape(name, num_clips, size), device) for name in formats}
@@ -235,7 +239,7 @@ def _frames_to_rgb(planes: dict[str, Tensor], out: Tensor) -> Tensor:
 def _residuals_to_rgb(planes: dict[str, Tensor], step: int, out: Tensor) -> Tensor:
     """The linear part of the conversion of residuals / step into (N, 3, T, H, W), clamped to -255..255."""
     if "rgb" in planes:
-        return torch.mul(planes["rgb"], float(step), out=out)
+        return torch.mul(planes["rgb"], float(step), out=out).clamp_(-255, 255)
     products = planes["chroma"].unsqueeze(1) * _chroma_gains(step, out.device)
     return _add_planes(products, planes["luma"], step * LUMA_GAIN / FRACTION, out).clamp_(-255, 255)
 

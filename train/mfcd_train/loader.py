@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, thread
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 PREFETCH = 2  # batches ahead of the one in use: in plain values as far as there is memory, else as stored
 MEMORY_BYTES = 170_000_000  # of batches, the one in use with them, where three would take more than two have to
-GO_ON, END = "go on", "end"
+EXECUTORS_LOCK = thread._global_shutdown_lock  # noqa: SLF001 - every `submit` of a ThreadPoolExecutor takes it
 STOP, SKIP = "stop", "skip"
 ON_BAD_GOP = (STOP, SKIP)
 """What to do about a GOP that cannot be read: end with its error, or leave it out, said aloud and counted."""
@@ -113,10 +112,7 @@ class _Begun(NamedTuple):
 
 
 class _Reading:
-    """Begins batches ahead, each as soon as there is memory for it: what the last holder of one has let go of.
-
-    That may be anywhere, in a garbage collection too, under any lock: a thread of its own goes on with that memory.
-    """
+    """Begins batches ahead, each as soon as there is memory for it: what the last holder of one has let go of."""
 
     def __init__(self, reader: PlaneReader, draws: Draws, firsts: range, num_threads: int, on_bad_gop: str) -> None:
         self._num_threads, self._on_bad_gop = num_threads, on_bad_gop
@@ -127,15 +123,12 @@ class _Reading:
         self._layout = PlaneLayout(self._reader.arrays, min(self._batch_size, len(draws)))
         self._num_unmade = self._layout.num_at_once
         self._free: list[Tensor] = []
-        self._lock, self._is_closed = threading.Lock(), False
-        self._calls: SimpleQueue[str] = SimpleQueue()  # for the keeper; put is safe in the midst of another put
-        self._keeper = threading.Thread(target=self._go_on, name="loader-memory", daemon=True)
-        self._keeper.start()
+        self._lock, self._is_beginning, self._is_closed = threading.RLock(), False, False
 
     @property
     def goes_on(self) -> bool:
         """Whether there is a batch to be taken."""
-        with self._lock:
+        with self._lock:  # the last batch is in one of them, but another thread may be about to move it
             return bool(self._ahead or self._left)
 
     def take(self) -> Batch:
@@ -153,27 +146,27 @@ class _Reading:
 
     def close(self) -> None:
         """Stop reading; returns when the threads have ended."""
-        self._is_closed = True
-        self._calls.put(END)
-        if threading.current_thread() is not self._keeper:  # as it is where a forgotten loop is collected there
-            self._keeper.join()
-        self._fetching.stop()
-        self._left.clear()
-        self._free.clear()
+        with self._lock:
+            self._is_closed = True
+            self._fetching.stop()
+            self._left.clear()
+            self._free.clear()
         self._threads.shutdown(wait=True, cancel_futures=True)
-
-    def _go_on(self) -> None:
-        while self._calls.get() == GO_ON and not self._is_closed:
-            with self._lock:
-                self._begin()
 
     def _begin(self) -> None:
         """Begin as many batches as there is memory for, and of the next one at least its bytes."""
-        while self._left and len(self._ahead) < PREFETCH and (self._free or self._num_unmade):
-            self._ahead.append(self._submit(self._next()))
-            self._left.popleft()
-        if self._left and len(self._ahead) < PREFETCH and not self._fetching.is_begun:
-            self._fetching.begin(self._next().gop.tolist(), self._threads, self._num_threads)
+        with self._lock:
+            if self._is_beginning:  # a batch was let go of in the midst of it, by this very thread
+                return
+            self._is_beginning = True
+            try:
+                while self._left and len(self._ahead) < PREFETCH and (self._free or self._num_unmade):
+                    self._ahead.append(self._submit(self._next()))  # Ctrl-C in here may be lost, a batch may not
+                    self._left.popleft()
+                if self._left and len(self._ahead) < PREFETCH and not self._fetching.is_begun:
+                    self._fetching.begin(self._next().gop.tolist(), self._threads, self._num_threads)
+            finally:
+                self._is_beginning = False
 
     def _next(self) -> Draws:
         return self._draws[self._left[0] : self._left[0] + self._batch_size]
@@ -215,9 +208,11 @@ class _Reading:
         return view
 
     def _take_back(self, memory: Tensor) -> None:
+        """Anywhere: what collects garbage may be a thread in the midst of submitting a task to an executor."""
         if self._left:
             self._free.append(memory)
-            self._calls.put(GO_ON)
+            if not EXECUTORS_LOCK.locked():  # else the next one who takes a batch begins with that memory
+                self._begin()
 
 
 class PlaneLayout:
