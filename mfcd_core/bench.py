@@ -164,10 +164,10 @@ def build_table(result: BenchResult) -> Table:
     table = Table(box=box.SIMPLE_HEAD, caption=_caption(result), caption_justify="left")
     table.add_column(no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("ours / peer", justify="right", no_wrap=True)
+    table.add_column("ours/peer", justify="right", no_wrap=True)
     table.add_column("limit", no_wrap=True)
     for figure in (result.headline, *result.more):
-        sense = "lower is better" if figure.lower_is_better else "higher is better"
+        sense = "lower better" if figure.lower_is_better else "higher better"
         table.add_row(figure.name, figure.unit, "", sense, style="bold")
         table.add_row("  mfcd", _number(figure.ours))
         for name, value in figure.peers.items():

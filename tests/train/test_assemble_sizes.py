@@ -12,6 +12,7 @@ from clips import CENTRE, EVERY_GOP, NUM_GOPS, assemble, cut, draw, expect, writ
 from synthetic import StoredGop, random_gop
 
 from mfcd_core.clip import CLIP_FORMATS
+from mfcd_core.errors import UsageError
 from mfcd_core.store.settings import StoreSettings
 from mfcd_train.assemble import Assembler
 from mfcd_train.loader import iter_batches
@@ -128,6 +129,12 @@ def test_a_store_of_longer_gops_gives_longer_clips(tmp_path: Path) -> None:
     assert {name: len(clip[0]) for name, clip in clips.items()} == {
         name: clip_format.num_slots(16) for name, clip_format in CLIP_FORMATS.items()
     }
+
+
+@pytest.mark.parametrize("crop_size", [0, 33])
+def test_a_crop_that_is_no_part_of_the_frame_is_refused(crop_size: int) -> None:
+    with pytest.raises(UsageError, match=f"crop_size {crop_size}: expected 1 to 32"):
+        Assembler(StoreSettings(64, 64), 32, crop_size)
 
 
 def test_the_assembler_leaves_the_batch_alone(stores: Mapping[tuple[str, int], Store]) -> None:

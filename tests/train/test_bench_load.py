@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NUM_CLIPS = 16
 PASSES = 7
-SIZES = {"kb_a_clip_in_batch": 1000.0, "kb_a_clip_in_batch_motion": 2000.0}
+SIZES = {"kb_a_clip_in_batch": 1000.0, "kb_a_clip_in_batch_motion": 2000.0, "kb_a_clip_rgb": 3000.0}
 CPU_SECONDS = {  # of 100 clips, so often as they are read
     "mfcd": 0.1,
     "mfcd, motion": 0.2,
@@ -148,6 +148,7 @@ def test_figures_are_clips_a_second_of_cpu() -> None:
     assert stored_motion.missed == ["h5py + hdf5plugin"]
     assert threads.ratios == {"one thread": pytest.approx(2.0), "2 worker processes": pytest.approx(4.0)}
     assert planes.ours == pytest.approx(1000 * PASSES)
+    assert planes.ratios["JPEG frames"] == pytest.approx(5 * PASSES / 3)  # of three times the bytes
     assert result.exit_status == 1
 
 

@@ -51,6 +51,17 @@ def test_no_more_is_copied_than_the_limit(store: Store, stage: Path, capsys: pyt
     assert_whole(only_folder(stage), store)
 
 
+def test_a_lower_limit_than_before_removes_copies(
+    store: Store, other: Store, stage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage_all(other, stage)
+    stage_all(store, stage)
+    capsys.readouterr()
+    stage_all(store, stage, bytes_of(store, 2))
+    assert_whole(only_folder(stage), store, 2)  # those of the other store went first
+    assert "--stage: 2 of 5 shards" in capsys.readouterr().err
+
+
 def test_without_a_limit_a_tenth_of_the_disk_is_left_free(
     store: Store, stage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

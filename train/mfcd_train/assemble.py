@@ -38,7 +38,8 @@ FRACTION = 8192  # of the fixed-point coefficients of mfcd_core.planes
 class Assembler:
     """Builds clips of a store: frames resized to squares of `frame_size` pixels, then cropped to `crop_size`.
 
-    num_frames: P-frames that are drawn of a clip and stand for it; 0: the whole clip.
+    num_frames: P-frames that are drawn of a clip and stand for it; 0: the whole clip. Raises UsageError for a crop that
+    is no part of the frame.
     """
 
     settings: StoreSettings
@@ -46,6 +47,10 @@ class Assembler:
     crop_size: int
     residual_offset: float = 0.0
     num_frames: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop_size <= self.frame_size:
+            raise UsageError(f"crop_size {self.crop_size}: expected 1 to {self.frame_size}, which is frame_size")
 
     def __call__(self, batch: Batch, formats: Sequence[str]) -> dict[str, Tensor]:
         """Clips by format from the same GOPs, crops and flips, each (N, C, T, crop, crop) float32, normalised.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import tempfile
 from dataclasses import dataclass, field
 from functools import partial
@@ -93,6 +94,8 @@ def load(
     measured. Copies go to the folder for temporary files (TMPDIR) and are removed.
     """
     torch.set_num_threads(1)
+    if plot is not None and not os.access(plot.parent, os.W_OK):
+        raise UsageError(f"--plot {plot}: expected a file in a folder that may be written to")
     result = bench_load(Store(path), encoded, threads, limit, repeats)
     if plot is not None:
         draw(result, plot)
@@ -197,7 +200,9 @@ class LoadBench:
     def sizes(self) -> dict[str, float]:
         """KB (1000 bytes) a clip: stored, in a batch, and as JPEG."""
         stored = self.store.places["sizes"][: self.num_clips].mean(0)
+        settings = self.store.settings
         found = {"kb_a_clip_jpeg": self.jpeg_bytes / self.num_clips / 1000}
+        found["kb_a_clip_rgb"] = settings.gop_size * settings.height_px * settings.width_px * 3 / 1000
         for name, with_motion in (("", False), ("_motion", True)):
             arrays = arrays_of(self.store, with_motion=with_motion)
             found[f"kb_a_clip{name}"] = float(stored[: len(arrays)].sum()) / 1000

@@ -69,7 +69,7 @@ def summarize(runs: Mapping[str, Sequence[Run]], absent: Mapping[str, str], fact
     wall = {name: passes * clips / run.wall_seconds for name, run in took.items()}
     figures += [_scaling(wall, threads, name) for name in ("", MOTION)]
     figures += [
-        _megabytes(figure, float(facts[f"kb_a_clip_in_batch{name}"]) / 1000)
+        _megabytes(figure, float(facts[f"kb_a_clip_in_batch{name}"]) / 1000, float(facts["kb_a_clip_rgb"]) / 1000)
         for figure, name in zip(figures, ("", "_motion"), strict=False)
     ]
     figures += [_cpu_seconds(figure) for figure in figures[:2]]
@@ -119,10 +119,11 @@ def _scaling(wall: Mapping[str, float], threads: int, name: str) -> Figure:
     )
 
 
-def _megabytes(figure: Figure, size: float) -> Figure:
-    """MB (1e6 bytes) of planes a second of CPU, of those that give the same planes."""
-    peers = {who: v * size for who, v in figure.peers.items() if v and who in {PLAIN_HDF5, GZIP, ZSTD, COPY}}
-    return Figure(f"{figure.name}, planes", "MB/s/core", figure.ours * size, peers)
+def _megabytes(figure: Figure, planes: float, rgb: float) -> Figure:
+    """MB (1e6 bytes) of what each gives a second of CPU: planes, or RGB frames, from MB a clip."""
+    sizes = {who: rgb if "JPEG" in who or "RGB" in who else planes for who in figure.peers}
+    peers = {who: v and v * sizes[who] for who, v in figure.peers.items()}
+    return Figure(f"{figure.name}, bytes", "MB/s/core", figure.ours * planes, peers)
 
 
 def _cpu_seconds(figure: Figure) -> Figure:

@@ -73,6 +73,17 @@ class StageFolder:
             with claimed(part) as file:
                 if file is not None:
                     part.unlink()
+        if self.limit_bytes is not None:
+            self._keep_limit()
+
+    def _keep_limit(self) -> None:
+        """Remove what lies here above a limit that is lower than that of an earlier start: at last own copies."""
+        with self._locked():
+            while self._room_bytes() < 0 and self._evict():
+                pass
+            for copy in sorted(self.path.glob("*.h5"), reverse=True):
+                if self._room_bytes() < 0:
+                    copy.unlink()
 
     def close(self) -> None:
         """Let others evict these copies."""

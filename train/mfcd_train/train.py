@@ -62,7 +62,9 @@ def _print_keys(context: click.Context, _option: click.Parameter, is_asked: bool
         context.exit()
 
 
-@click.command("mfcd-train", epilog=EPILOG, context_settings={"show_default": True})
+@click.command(
+    "mfcd-train", epilog=EPILOG, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]}
+)
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--recipe", required=True, help="Name of a shipped recipe, or a TOML file.")
 @click.option(
