@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PREFETCH = 2  # batches ahead of the one in use: in plain values as far as there is memory, else as stored
 MEMORY_BYTES = 170_000_000  # of batches, the one in use with them, where three would take more than two have to
-EXECUTORS_LOCK = thread._global_shutdown_lock  # noqa: SLF001 - every `submit` of a ThreadPoolExecutor takes it
+EXECUTORS_LOCK = getattr(thread, "_global_shutdown_lock", threading.Lock())  # every `submit` takes it
 STOP, SKIP = "stop", "skip"
 ON_BAD_GOP = (STOP, SKIP)
 """What to do about a GOP that cannot be read: end with its error, or leave it out, said aloud and counted."""
