@@ -143,7 +143,7 @@ from mfcd_core.store import Store
 from mfcd_train.stage import staged
 store, stage = Store(sys.argv[1]), Path(sys.argv[2])
 with staged(store, np.arange(10), stage=stage, stage_limit=int(sys.argv[3])) as nearer:
-    next(thread for thread in threading.enumerate() if thread.name == "stage").join()
+    [thread.join() for thread in threading.enumerate() if thread.name == "stage"]  # or it has ended by now
     gops = [nearer.read_gop(str(i), 0) for i in store.videos.ids]
 print(json.dumps({"files": len(list(stage.glob("*/shard-*"))), "gops": len(gops)}))
 """
