@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
-from zipfile import BadZipFile
 
 import numpy as np
 import xxhash
@@ -150,7 +149,7 @@ def read_index(folder: Path, *, needs_places: bool = True) -> StoreIndex:
         return patiently(lambda: _parse_index(folder, document, (VIDEOS, GOPS) if needs_places else (VIDEOS,)))
     except OSError as error:
         raise StoreError(f"{folder}: the index cannot be read ({error}); {LOOK}") from None
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, NotImplementedError, BadZipFile) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise StoreError(f"{folder}: the index is not usable ({error!r}); {AGAIN}") from None
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
-from zipfile import ZIP_STORED, ZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 from numpy.lib import format as npy
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 IDS_AT_ONCE = 4096
 HEADER_BYTES, NAME_AND_EXTRA = 30, (26, 28)  # of a member of a zip file: where the sizes of what follows it are
 COLUMN_DTYPES = {"id_bytes": "u1", "id_sizes": "<i8", "labels": "<i4", "num_gops": "<i8", "num_frames": "<i8"}
+NO_ARRAYS = (BadZipFile, NotImplementedError, KeyError, TypeError, SyntaxError, TokenError)  # what damage leads to
 READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -106,10 +107,14 @@ class Videos:
 def map_columns(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of an uncompressed .npz file by name, memory-mapped, read-only.
 
-    Raises OSError, BadZipFile, or ValueError for what is no such file.
+    Raises OSError, or ValueError for what is no such file.
     """
-    with path.open("rb") as file, ZipFile(file) as archive:
-        return {member.filename.removesuffix(".npy"): _map_array(file, member) for member in archive.infolist()}
+    with path.open("rb") as file:
+        try:
+            members = ZipFile(file).infolist()
+            return {member.filename.removesuffix(".npy"): _map_array(file, member) for member in members}
+        except NO_ARRAYS as error:
+            raise ValueError(f"{path.name} does not hold arrays ({error!r})") from None
 
 
 def _map_array(file: BinaryIO, member: ZipInfo) -> NDArray[Any]:
@@ -118,10 +123,7 @@ def _map_array(file: BinaryIO, member: ZipInfo) -> NDArray[Any]:
     file.seek(member.header_offset)
     header = file.read(HEADER_BYTES)
     file.seek(sum(int.from_bytes(header[start : start + 2], "little") for start in NAME_AND_EXTRA), os.SEEK_CUR)
-    try:
-        shape, is_fortran, dtype = READERS[npy.read_magic(file)](file)
-    except (SyntaxError, TypeError, TokenError) as error:  # damage on which NumPy falls back to a parser of Python
-        raise ValueError(f"{member.filename} has no header of an array ({error})") from None
+    shape, is_fortran, dtype = READERS[npy.read_magic(file)](file)
     if is_fortran or dtype.hasobject:
         raise ValueError(f"{member.filename} holds {dtype}: expected numbers, in C order")
     return np.memmap(file, dtype, "r", file.tell(), shape).view(np.ndarray)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pytest
@@ -63,7 +62,7 @@ def test_damage_that_no_checksum_noticed_is_an_error_of_the_file(tmp_path: Path,
         for place in random.integers(len(data), size=random.integers(1, 4)):
             damaged[place : place + 1] = random.bytes(1)
         (tmp_path / "a.npz").write_bytes(damaged)
-        with suppress(OSError, ValueError, KeyError, NotImplementedError, BadZipFile):
+        with suppress(OSError, ValueError):
             map_columns(tmp_path / "a.npz")
 
 
